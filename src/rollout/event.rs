@@ -1,0 +1,172 @@
+//! What a running rollout says: one stream that the command line prints and a viewer draws.
+
+use serde::Serialize;
+
+/// Version of the event schema; raised when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// Device bytes by purpose, as the ledger holds them now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryUse {
+    /// Model weights.
+    pub weights_bytes: u64,
+    /// Keys and values of finished frames.
+    pub cache_bytes: u64,
+    /// Tensors of the pass in flight.
+    pub activations_bytes: u64,
+    /// Everything else: tables, uniforms, staging for read-back.
+    pub scratch_bytes: u64,
+    /// Sum of the four above.
+    pub device_bytes: u64,
+    /// Largest `device_bytes` so far.
+    pub peak_device_bytes: u64,
+}
+
+/// What a pass through the network is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PassKind {
+    /// Writes the keys and values of a given frame.
+    Given,
+    /// Takes noise out of the chunk.
+    Denoise,
+    /// Writes the finished chunk's keys and values.
+    Cache,
+}
+
+/// Something that happened. Serialized with `"event": "<name>"` in snake case.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The rollout is checked and fits; nothing ran yet.
+    Plan {
+        /// Model name.
+        model: String,
+        /// Adapter name and back end.
+        device: String,
+        /// Feature tier in use.
+        tier: String,
+        /// Seed of the noise.
+        seed: u64,
+        /// Frames this run will make.
+        frames: u32,
+        /// True frames it starts from.
+        given_frames: u32,
+        /// Chunks those frames come in.
+        chunks: u32,
+        /// Picture width in pixels.
+        width: u32,
+        /// Picture height in pixels.
+        height: u32,
+        /// Playback rate, frames a second.
+        fps: u32,
+        /// Denoising steps a chunk.
+        steps: u32,
+        /// Latent frames attention reads back, sink included; `None`: all of them.
+        window: Option<u32>,
+        /// First latent frames that never leave the window.
+        sink: u32,
+        /// Bytes the planner expects at the end, by purpose; `peak_device_bytes` is the plan's total.
+        planned: MemoryUse,
+    },
+    /// A chunk begins.
+    ChunkStarted {
+        /// Chunk index from 0.
+        chunk: u32,
+        /// Chunks in all.
+        chunks: u32,
+        /// First of its frames, counted over generated frames from 0.
+        first_frame: u32,
+        /// Its frames.
+        frames: u32,
+    },
+    /// One pass through the network is done.
+    PassDone {
+        /// What the pass was for.
+        kind: PassKind,
+        /// Chunk index; for given frames the frame index.
+        chunk: u32,
+        /// Pass index within the chunk.
+        pass: u32,
+        /// Passes in the chunk.
+        passes: u32,
+        /// Timestep 0..=1000 told to the network.
+        timestep: f32,
+        /// Wall seconds since the pass was recorded.
+        secs: f64,
+    },
+    /// Pictures of a chunk can be fetched; the pixels travel beside this event.
+    FramesReady {
+        /// Chunk index.
+        chunk: u32,
+        /// First frame of the chunk over generated frames.
+        first_frame: u32,
+        /// How many.
+        frames: u32,
+        /// Wall seconds the chunk took.
+        secs: f64,
+    },
+    /// Device memory after a chunk.
+    Memory(MemoryUse),
+    /// Something the user should know that does not stop the run.
+    Warning {
+        /// The sentence.
+        text: String,
+    },
+    /// A file was finished.
+    Saved {
+        /// Where.
+        path: String,
+    },
+    /// The run is over and its files are whole.
+    Done(Summary),
+    /// The run stopped.
+    Error {
+        /// Exit code of the program: 1 failed, 2 bad input, 3 would not fit, 4 model missing, 130 interrupted.
+        code: u8,
+        /// What happened and where.
+        what: String,
+        /// What to do next; empty when there is nothing better than to report it.
+        hint: String,
+    },
+}
+
+/// The figures a run ends with.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// Frames made.
+    pub frames: u32,
+    /// True frames the film started from.
+    pub given_frames: u32,
+    /// Chunks made.
+    pub chunks: u32,
+    /// Frames a second over the whole generation, decoding and encoding included.
+    pub fps: f64,
+    /// Frames a second of the network alone, without decoding, read-back and encoding.
+    pub fps_model: f64,
+    /// Seconds from process start to the first frame in hand.
+    pub first_frame_secs: f64,
+    /// Seconds from process start to the end.
+    pub secs: f64,
+    /// Bytes of cached keys and values at the end.
+    pub cache_bytes: u64,
+    /// Largest sum of device bytes.
+    pub peak_device_bytes: u64,
+    /// Seed of the noise: the same seed on the same device gives the same bytes.
+    pub seed: u64,
+    /// Ended by the user before the last chunk.
+    pub interrupted: bool,
+    /// Seconds by stage, in the order they first ran.
+    pub timings: Vec<StageTime>,
+    /// Where the film is; `None` when it went to stdout.
+    pub output: Option<String>,
+}
+
+/// Seconds spent in one stage of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct StageTime {
+    /// Stage name, e.g. `attention`.
+    pub stage: String,
+    /// Seconds.
+    pub secs: f64,
+}

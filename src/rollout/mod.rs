@@ -1,0 +1,3 @@
+//! Chunk by chunk: denoise passes, then the cache pass.
+
+pub mod event;
