@@ -1,0 +1,472 @@
+//! The executor on wgpu: adapters, pipelines, submits cut to a time budget, read-back, and the errors of all these.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::Error;
+use super::buffer::{Bound, Storage};
+use super::device::{Caps, Kind, Select, Tier, TierRequest};
+use super::kernel::Knob;
+use super::recorder::Dispatch;
+use super::shader;
+
+/// Bytes between params of neighbouring dispatches: WebGPU's largest offset alignment.
+const PARAMS_STRIDE: u64 = 256;
+/// Dispatches in one submit at most.
+const PARAMS_SLOTS: u64 = 512;
+/// Aimed seconds of one submit. Windows resets a GPU after 2 s; a viewer wants its frames in between.
+const SUBMIT_SECS: f64 = 0.08;
+
+/// Work sent and not yet waited for.
+#[derive(Debug, Default)]
+struct Pace {
+    work: u64,
+    since: Option<Instant>,
+    work_per_sec: f64,
+}
+
+type PipelineKey = (&'static str, Vec<Knob>);
+
+#[derive(Debug)]
+pub(super) struct WgpuBackend {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    params: wgpu::Buffer,
+    pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
+    pace: Mutex<Pace>,
+    fault: Arc<Mutex<Option<Fault>>>,
+}
+
+#[derive(Debug, Clone)]
+enum Fault {
+    Lost(String),
+    OutOfMemory(String),
+    Invalid(String),
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(|p| p.into_inner())
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env())
+}
+
+fn backends() -> wgpu::Backends {
+    wgpu::Backends::from_env().unwrap_or_else(wgpu::Backends::all)
+}
+
+/// All adapters, best first: what `devices` prints and what an index means.
+fn adapters(instance: &wgpu::Instance) -> Vec<(wgpu::Adapter, Caps)> {
+    let low_power = matches!(
+        wgpu::PowerPreference::from_env(),
+        Some(wgpu::PowerPreference::LowPower)
+    );
+    let mut list: Vec<_> = pollster::block_on(instance.enumerate_adapters(backends()))
+        .into_iter()
+        .map(|a| {
+            let caps = Caps::of(&a.get_info(), a.features(), &a.limits(), TierRequest::Best);
+            (a, caps)
+        })
+        .filter(|(_, c)| c.max_workgroup_lanes >= 64 && c.max_groups_per_dimension > 0)
+        .collect();
+    // The sort is stable: among equals the driver's order stays.
+    list.sort_by_key(|(_, c)| {
+        let kind = match c.kind {
+            Kind::Integrated if low_power => Kind::Discrete,
+            Kind::Discrete if low_power => Kind::Integrated,
+            kind => kind,
+        };
+        (kind, c.backend == "gl")
+    });
+    list
+}
+
+/// Caps of every usable adapter, best first.
+pub(super) fn list() -> Vec<Caps> {
+    adapters(&instance()).into_iter().map(|(_, c)| c).collect()
+}
+
+fn choose(
+    mut list: Vec<(wgpu::Adapter, Caps)>,
+    wanted: Option<&str>,
+) -> Result<(wgpu::Adapter, Caps), Error> {
+    let wanted = wanted.filter(|w| !w.eq_ignore_ascii_case("auto"));
+    let at = match wanted {
+        None => 0,
+        Some(w) => {
+            let lower = w.to_lowercase();
+            let index = w.parse::<usize>().ok().filter(|i| *i < list.len());
+            let named = || {
+                list.iter()
+                    .position(|(_, c)| c.name.to_lowercase().contains(&lower))
+            };
+            index.or_else(named).ok_or_else(|| Error::NoSuchDevice {
+                wanted: w.to_string(),
+                have: list.iter().map(|(_, c)| c.title()).collect(),
+            })?
+        }
+    };
+    if list.is_empty() {
+        Err(Error::NoDevice)
+    } else {
+        Ok(list.swap_remove(at))
+    }
+}
+
+impl WgpuBackend {
+    pub(super) fn open(select: &Select) -> Result<(WgpuBackend, Caps), Error> {
+        let from_env = std::env::var("WGPU_ADAPTER_NAME").ok();
+        let wanted = select.device.as_deref().or(from_env.as_deref());
+        let (adapter, best) = choose(adapters(&instance()), wanted)?;
+        let (features, limits) = match select.tier {
+            TierRequest::Best => (
+                adapter.features() & wgpu::Features::SUBGROUP,
+                adapter.limits(),
+            ),
+            TierRequest::Portable => (wgpu::Features::empty(), wgpu::Limits::default()),
+        };
+        let caps = match select.tier {
+            TierRequest::Best => best,
+            TierRequest::Portable => Caps::of(
+                &adapter.get_info(),
+                features,
+                &limits,
+                TierRequest::Portable,
+            ),
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("longtake"),
+            required_features: features,
+            required_limits: limits,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        }))
+        .map_err(|e| Error::Open {
+            device: caps.title(),
+            message: e.to_string(),
+        })?;
+        let fault = Arc::new(Mutex::new(None));
+        watch(&device, &fault);
+        let params = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: PARAMS_STRIDE * PARAMS_SLOTS,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        // First guesses in multiply-adds a second, low on purpose: the pace is measured from the first wait on.
+        let work_per_sec = match caps.kind {
+            Kind::Discrete => 2e11,
+            Kind::Integrated | Kind::Virtual | Kind::Other => 2e10,
+            Kind::Software | Kind::Twin => 1e9,
+        };
+        let pace = Mutex::new(Pace {
+            work_per_sec,
+            ..Default::default()
+        });
+        Ok((
+            WgpuBackend {
+                device,
+                queue,
+                params,
+                pipelines: Mutex::default(),
+                pace,
+                fault,
+            },
+            caps,
+        ))
+    }
+
+    /// Bytes of the executor's own buffers, for the ledger.
+    pub(super) const OWN_BYTES: u64 = PARAMS_STRIDE * PARAMS_SLOTS;
+
+    fn check(&self) -> Result<(), Error> {
+        match lock(&self.fault).clone() {
+            None => Ok(()),
+            Some(Fault::Lost(message)) => Err(Error::Lost { message }),
+            Some(Fault::OutOfMemory(message)) => Err(Error::Device { message }),
+            Some(Fault::Invalid(message)) => Err(Error::Device { message }),
+        }
+    }
+
+    pub(super) fn make(
+        &self,
+        label: &'static str,
+        bytes: u64,
+        data: Option<&[u8]>,
+        uniform: bool,
+        held: u64,
+    ) -> Result<wgpu::Buffer, Error> {
+        let kind = if uniform {
+            wgpu::BufferUsages::UNIFORM
+        } else {
+            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC
+        };
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: kind | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: data.is_some(),
+        });
+        if let Some(e) = pollster::block_on(scope.pop()) {
+            return Err(Error::OutOfMemory {
+                label,
+                bytes,
+                held,
+                message: e.to_string(),
+            });
+        }
+        if let Some(d) = data {
+            let mut view = buffer
+                .slice(..)
+                .get_mapped_range_mut()
+                .map_err(|e| Error::Device {
+                    message: e.to_string(),
+                })?;
+            view.copy_from_slice(d);
+            drop(view);
+            buffer.unmap();
+        }
+        self.check()?;
+        Ok(buffer)
+    }
+
+    pub(super) fn write(&self, dst: &wgpu::Buffer, offset: u64, data: &[u8]) {
+        self.queue.write_buffer(dst, offset, data);
+    }
+
+    pub(super) fn read(
+        &self,
+        src: &wgpu::Buffer,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<Vec<u8>, Error> {
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut enc = self.device.create_command_encoder(&Default::default());
+        enc.copy_buffer_to_buffer(src, offset, &staging, 0, bytes);
+        self.queue.submit([enc.finish()]);
+        let mapped = Arc::new(Mutex::new(None));
+        let told = mapped.clone();
+        staging
+            .slice(..)
+            .map_async(wgpu::MapMode::Read, move |r| *lock(&told) = Some(r.is_ok()));
+        self.wait()?;
+        if *lock(&mapped) != Some(true) {
+            return Err(Error::Device {
+                message: "reading a buffer back failed".into(),
+            });
+        }
+        let view = staging
+            .slice(..)
+            .get_mapped_range()
+            .map_err(|e| Error::Device {
+                message: e.to_string(),
+            })?;
+        Ok(view.to_vec())
+    }
+
+    pub(super) fn wait(&self) -> Result<(), Error> {
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        polled.map_err(|e| Error::Device {
+            message: e.to_string(),
+        })?;
+        let mut pace = lock(&self.pace);
+        if let Some(since) = pace.since.take() {
+            let secs = since.elapsed().as_secs_f64();
+            // Short waits are mostly overhead and say nothing about the pace.
+            if secs > 0.002 {
+                pace.work_per_sec = 0.5 * pace.work_per_sec + 0.5 * (pace.work as f64 / secs);
+            }
+        }
+        pace.work = 0;
+        Ok(())
+    }
+
+    fn pipeline(&self, caps: &Caps, d: &Dispatch) -> Result<Arc<wgpu::ComputePipeline>, Error> {
+        let key = (d.kernel.name, d.plan.knobs.clone());
+        if let Some(p) = lock(&self.pipelines).get(&key) {
+            return Ok(p.clone());
+        }
+        let checked = shader::check(d.kernel, &d.plan.knobs, caps.tier == Tier::Subgroups)?;
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let overrides: Vec<(&str, f64)> = match d.kernel.source {
+            super::kernel::Source::File(_) => d
+                .plan
+                .knobs
+                .iter()
+                .map(|(n, v)| (*n, f64::from(*v)))
+                .collect(),
+            super::kernel::Source::Written(_) => Vec::new(),
+        };
+        let module = self
+            .device
+            .create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(d.kernel.name),
+                source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(checked.module)),
+            });
+        let pipeline = self
+            .device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(d.kernel.name),
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &overrides,
+                    ..Default::default()
+                },
+                cache: None,
+            });
+        if let Some(e) = pollster::block_on(scope.pop()) {
+            return Err(Error::Shader(shader::ShaderError {
+                name: d.kernel.name,
+                message: e.to_string(),
+            }));
+        }
+        let pipeline = Arc::new(pipeline);
+        lock(&self.pipelines).insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Cuts the dispatches into slices and the slices into submits, each within the time budget at the measured pace.
+    pub(super) fn run(&self, caps: &Caps, dispatches: &[Dispatch]) -> Result<(), Error> {
+        let budget = ((lock(&self.pace).work_per_sec * SUBMIT_SECS) as u64).max(1);
+        let mut batch = Batch::default();
+        for d in dispatches {
+            let pipeline = self.pipeline(caps, d)?;
+            let per_group = d.plan.work_per_group.max(1);
+            let mut first = 0;
+            while first < d.plan.groups {
+                let room =
+                    (budget.saturating_sub(batch.work) / per_group).min(u64::from(u32::MAX)) as u32;
+                let left = d.plan.groups - first;
+                if batch.work > 0 && room < left || batch.slots == PARAMS_SLOTS {
+                    self.submit(caps, std::mem::take(&mut batch))?;
+                    continue;
+                }
+                let count = left.min(room.max(1));
+                batch.push(d, pipeline.clone(), first, count);
+                first += count;
+            }
+        }
+        self.submit(caps, batch)
+    }
+
+    fn submit(&self, caps: &Caps, batch: Batch<'_>) -> Result<(), Error> {
+        if batch.slots == 0 {
+            return Ok(());
+        }
+        self.queue.write_buffer(&self.params, 0, &batch.params);
+        let mut enc = self.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = enc.begin_compute_pass(&Default::default());
+            for (slot, s) in batch.slices.iter().enumerate() {
+                let group = self.bind(s, slot as u64);
+                pass.set_pipeline(&s.pipeline);
+                pass.set_bind_group(0, &group, &[]);
+                let x = s.count.min(caps.max_groups_per_dimension);
+                pass.dispatch_workgroups(x, s.count.div_ceil(x), 1);
+            }
+        }
+        {
+            let mut pace = lock(&self.pace);
+            pace.since.get_or_insert_with(Instant::now);
+            pace.work += batch.work;
+        }
+        self.queue.submit([enc.finish()]);
+        self.check()
+    }
+
+    fn bind(&self, s: &Slice<'_>, slot: u64) -> wgpu::BindGroup {
+        let params = wgpu::BufferBinding {
+            buffer: &self.params,
+            offset: slot * PARAMS_STRIDE,
+            size: std::num::NonZeroU64::new(s.dispatch.params.len() as u64),
+        };
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(params),
+        }];
+        for (i, Bound(inner)) in s.dispatch.bindings.iter().enumerate() {
+            let Storage::Wgpu(buffer) = &inner.storage else {
+                unreachable!("buffer of another device")
+            };
+            entries.push(wgpu::BindGroupEntry {
+                binding: i as u32 + 1,
+                resource: buffer.as_entire_binding(),
+            });
+        }
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(s.dispatch.kernel.name),
+            layout: &s.pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        })
+    }
+}
+
+struct Slice<'d> {
+    dispatch: &'d Dispatch,
+    pipeline: Arc<wgpu::ComputePipeline>,
+    count: u32,
+}
+
+#[derive(Default)]
+struct Batch<'d> {
+    slices: Vec<Slice<'d>>,
+    params: Vec<u8>,
+    slots: u64,
+    work: u64,
+}
+
+impl<'d> Batch<'d> {
+    fn push(
+        &mut self,
+        d: &'d Dispatch,
+        pipeline: Arc<wgpu::ComputePipeline>,
+        first: u32,
+        count: u32,
+    ) {
+        let at = (self.slots * PARAMS_STRIDE) as usize;
+        self.params.resize(at, 0);
+        self.params.extend_from_slice(&d.params);
+        self.params[at..at + 4].copy_from_slice(&first.to_le_bytes());
+        self.params[at + 4..at + 8].copy_from_slice(&(first + count).to_le_bytes());
+        self.slots += 1;
+        self.work += u64::from(count) * d.plan.work_per_group.max(1);
+        self.slices.push(Slice {
+            dispatch: d,
+            pipeline,
+            count,
+        });
+    }
+}
+
+/// Turns what wgpu reports out of band into a fault that the next call returns.
+fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<Fault>>>) {
+    let on_error = fault.clone();
+    device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+        let fault = match e {
+            wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory(e.to_string()),
+            _ => Fault::Invalid(e.to_string()),
+        };
+        lock(&on_error).get_or_insert(fault);
+    }));
+    let on_lost = fault.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        // Dropping the device also "loses" it; nobody is left to hear that.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            *lock(&on_lost) = Some(Fault::Lost(message));
+        }
+    });
+}

@@ -1,0 +1,481 @@
+//! Opening a device: adapters, choice, limits, tier; making, filling and reading buffers.
+
+use std::sync::{Arc, Mutex};
+
+use bytemuck::Pod;
+
+use super::Error;
+use super::backend_twin::run_twin;
+use super::backend_wgpu::WgpuBackend;
+use super::buffer::{Buffer, Inner, Storage};
+use super::ledger::{Ledger, Purpose};
+use super::recorder::Recorder;
+
+/// What kind of hardware is behind a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A card with memory of its own.
+    Discrete,
+    /// Shares the host's memory.
+    Integrated,
+    /// A virtual machine's GPU.
+    Virtual,
+    /// The driver could not say.
+    Other,
+    /// A driver that runs shaders on the processor.
+    Software,
+    /// No driver at all: the CPU twins, for checking and for machines without Vulkan.
+    Twin,
+}
+
+/// Feature tier: which variants of the kernels run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// f32 arithmetic within WebGPU's default limits, no optional feature.
+    Portable,
+    /// Subgroup built-ins of one fixed size.
+    Subgroups,
+}
+
+impl Tier {
+    /// The word shown to people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Portable => "portable f32",
+            Tier::Subgroups => "subgroups",
+        }
+    }
+}
+
+/// What the planner may count on. Read once when the device opens.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Caps {
+    /// Adapter name as the driver gives it.
+    pub name: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// `vulkan`, `metal`, `dx12`, `gl`, or `host` for the twins.
+    pub backend: String,
+    /// What kind of hardware.
+    pub kind: Kind,
+    /// Which kernel variants run.
+    pub tier: Tier,
+    /// Lanes of a subgroup where that is one fixed number, else 0.
+    pub subgroup_size: u32,
+    /// The driver offers 16-bit float arithmetic. Kernels of this version store halves and compute in f32.
+    pub has_f16: bool,
+    /// The driver offers cooperative matrices. Not used by this version.
+    pub has_cooperative_matrix: bool,
+    /// Largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+    /// Largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+    /// Storage buffers a kernel may bind.
+    pub max_storage_buffers: u32,
+    /// Lanes a workgroup may have.
+    pub max_workgroup_lanes: u32,
+    /// Workgroups in one dimension of a grid.
+    pub max_groups_per_dimension: u32,
+    /// Workgroup memory in bytes.
+    pub max_workgroup_bytes: u32,
+    /// Largest uniform binding in bytes.
+    pub max_uniform_bytes: u64,
+}
+
+impl Caps {
+    /// WebGPU's default limits and no feature: what every kernel must be able to run with.
+    pub fn floor() -> Caps {
+        let l = wgpu::Limits::default();
+        let mut caps = Caps::twin();
+        caps.set_limits(&l);
+        caps
+    }
+
+    fn twin() -> Caps {
+        Caps {
+            name: "cpu".into(),
+            driver: "CPU twins of the kernels".into(),
+            backend: "host".into(),
+            kind: Kind::Twin,
+            tier: Tier::Portable,
+            subgroup_size: 0,
+            has_f16: false,
+            has_cooperative_matrix: false,
+            max_buffer_bytes: 1 << 40,
+            max_binding_bytes: 1 << 40,
+            max_storage_buffers: 8,
+            max_workgroup_lanes: 256,
+            max_groups_per_dimension: 65_535,
+            max_workgroup_bytes: 16 << 10,
+            max_uniform_bytes: 64 << 10,
+        }
+    }
+
+    pub(super) fn of(
+        info: &wgpu::AdapterInfo,
+        features: wgpu::Features,
+        limits: &wgpu::Limits,
+        tier: TierRequest,
+    ) -> Caps {
+        let fixed = info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 4;
+        let subgroups =
+            tier == TierRequest::Best && fixed && features.contains(wgpu::Features::SUBGROUP);
+        let mut caps = Caps {
+            name: info.name.clone(),
+            driver: format!("{} {}", info.driver, info.driver_info)
+                .trim()
+                .to_string(),
+            backend: info.backend.to_string(),
+            kind: match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
+                wgpu::DeviceType::IntegratedGpu => Kind::Integrated,
+                wgpu::DeviceType::VirtualGpu => Kind::Virtual,
+                wgpu::DeviceType::Cpu => Kind::Software,
+                wgpu::DeviceType::Other => Kind::Other,
+            },
+            tier: if subgroups {
+                Tier::Subgroups
+            } else {
+                Tier::Portable
+            },
+            subgroup_size: if subgroups { info.subgroup_min_size } else { 0 },
+            has_f16: features.contains(wgpu::Features::SHADER_F16),
+            has_cooperative_matrix: features
+                .contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            ..Caps::twin()
+        };
+        caps.set_limits(limits);
+        caps
+    }
+
+    fn set_limits(&mut self, l: &wgpu::Limits) {
+        self.max_buffer_bytes = l.max_buffer_size;
+        self.max_binding_bytes = l.max_storage_buffer_binding_size;
+        self.max_storage_buffers = l.max_storage_buffers_per_shader_stage;
+        self.max_workgroup_lanes = l.max_compute_invocations_per_workgroup;
+        self.max_groups_per_dimension = l.max_compute_workgroups_per_dimension;
+        self.max_workgroup_bytes = l.max_compute_workgroup_storage_size;
+        self.max_uniform_bytes = l.max_uniform_buffer_binding_size;
+    }
+
+    /// Largest storage buffer that one binding reaches, in bytes.
+    pub fn max_storage_bytes(&self) -> u64 {
+        self.max_binding_bytes.min(self.max_buffer_bytes)
+    }
+
+    /// Name and back end, as reports show them.
+    pub fn title(&self) -> String {
+        format!("{} ({})", self.name, self.backend)
+    }
+}
+
+/// Which tier to ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TierRequest {
+    /// Everything the adapter has.
+    #[default]
+    Best,
+    /// WebGPU's default limits and no feature, whatever the adapter has.
+    Portable,
+}
+
+/// Which device to open.
+#[derive(Debug, Clone, Default)]
+pub struct Select {
+    /// `None` or `auto`: the best one. A number: the index `devices` prints. Else part of a name, any case; `cpu`: the twins.
+    pub device: Option<String>,
+    /// Tier to ask for.
+    pub tier: TierRequest,
+}
+
+/// An open device, its ledger and its executor. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) caps: Caps,
+    pub(super) ledger: Ledger,
+    backend: Backend,
+    stages: Mutex<Option<Vec<(&'static str, f64)>>>,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Wgpu(Box<WgpuBackend>),
+    Twin,
+}
+
+impl Device {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// No such device, or the driver refused.
+    pub fn open(select: &Select) -> Result<Device, Error> {
+        if select
+            .device
+            .as_deref()
+            .is_some_and(|d| d.eq_ignore_ascii_case("cpu"))
+        {
+            return Ok(Device::twin());
+        }
+        let (backend, caps) = WgpuBackend::open(select)?;
+        let device = Device::with(caps, Backend::Wgpu(Box::new(backend)));
+        device
+            .shared
+            .ledger
+            .book(Purpose::Scratch, WgpuBackend::OWN_BYTES);
+        Ok(device)
+    }
+
+    /// The executor that runs the kernels' CPU twins.
+    pub fn twin() -> Device {
+        Device::with(Caps::twin(), Backend::Twin)
+    }
+
+    fn with(caps: Caps, backend: Backend) -> Device {
+        Device {
+            shared: Arc::new(Shared {
+                caps,
+                ledger: Ledger::default(),
+                backend,
+                stages: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// What the device can do.
+    pub fn caps(&self) -> &Caps {
+        &self.shared.caps
+    }
+
+    /// Bytes by purpose.
+    pub fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
+    /// Measures every stage from now on, waiting for each: the sum is a little above the time without.
+    pub fn measure_stages(&self) {
+        *self.stages() = Some(Vec::new());
+    }
+
+    fn stages(&self) -> std::sync::MutexGuard<'_, Option<Vec<(&'static str, f64)>>> {
+        self.shared.stages.lock().unwrap_or_else(|p| p.into_inner())
+    }
+
+    /// Seconds by stage since [`Device::measure_stages`], in the order they first ran.
+    pub fn stage_secs(&self) -> Vec<(&'static str, f64)> {
+        self.stages().clone().unwrap_or_default()
+    }
+
+    fn book_stage(&self, stage: &'static str, secs: f64) {
+        if let Some(list) = self.stages().as_mut() {
+            match list.iter_mut().find(|(s, _)| *s == stage) {
+                Some((_, t)) => *t += secs,
+                None => list.push((stage, secs)),
+            }
+        }
+    }
+
+    /// A buffer of `len` zeros.
+    ///
+    /// # Errors
+    /// More than the device's limits allow, or no memory left.
+    pub fn zeros<T: Pod>(
+        &self,
+        purpose: Purpose,
+        label: &'static str,
+        len: usize,
+    ) -> Result<Buffer<T>, Error> {
+        self.make(purpose, label, len, None, false)
+    }
+
+    /// A buffer holding `data`.
+    ///
+    /// # Errors
+    /// More than the device's limits allow, or no memory left.
+    pub fn upload<T: Pod>(
+        &self,
+        purpose: Purpose,
+        label: &'static str,
+        data: &[T],
+    ) -> Result<Buffer<T>, Error> {
+        self.make(
+            purpose,
+            label,
+            data.len(),
+            Some(bytemuck::cast_slice(data)),
+            false,
+        )
+    }
+
+    /// A uniform buffer of `len` zeros; filled with [`Device::write`].
+    ///
+    /// # Errors
+    /// More than the device's limits allow, or no memory left.
+    pub fn uniform<T: Pod>(&self, label: &'static str, len: usize) -> Result<Buffer<T>, Error> {
+        self.make(Purpose::Scratch, label, len, None, true)
+    }
+
+    fn make<T: Pod>(
+        &self,
+        purpose: Purpose,
+        label: &'static str,
+        len: usize,
+        data: Option<&[u8]>,
+        uniform: bool,
+    ) -> Result<Buffer<T>, Error> {
+        assert!(len > 0, "buffer {label} is empty");
+        let bytes = (len * size_of::<T>()) as u64;
+        let limit = if uniform {
+            self.shared.caps.max_uniform_bytes
+        } else {
+            self.shared.caps.max_storage_bytes()
+        };
+        if bytes > limit {
+            return Err(Error::TooLarge {
+                label,
+                bytes,
+                limit,
+            });
+        }
+        let storage = match &self.shared.backend {
+            Backend::Wgpu(b) => {
+                Storage::Wgpu(b.make(label, bytes, data, uniform, self.shared.ledger.total())?)
+            }
+            Backend::Twin => Storage::Host(Mutex::new(match data {
+                Some(d) => bytemuck::pod_collect_to_vec(d),
+                None => vec![0; len],
+            })),
+        };
+        self.shared.ledger.book(purpose, bytes);
+        Ok(Buffer::new(
+            Inner {
+                storage,
+                bytes,
+                label,
+                purpose,
+                device: self.shared.clone(),
+            },
+            len,
+        ))
+    }
+
+    /// Replaces elements from `offset` on, before any work submitted later.
+    ///
+    /// # Panics
+    /// When the range lies outside the buffer.
+    pub fn write<T: Pod>(&self, buffer: &Buffer<T>, offset: usize, data: &[T]) {
+        assert!(
+            offset + data.len() <= buffer.len(),
+            "write past {}",
+            buffer.inner.label
+        );
+        match (&self.shared.backend, &buffer.inner.storage) {
+            (Backend::Wgpu(b), Storage::Wgpu(dst)) => {
+                b.write(dst, (offset * 4) as u64, bytemuck::cast_slice(data))
+            }
+            (_, Storage::Host(w)) => {
+                let mut w = w.lock().unwrap_or_else(|p| p.into_inner());
+                w[offset..offset + data.len()].copy_from_slice(bytemuck::cast_slice(data));
+            }
+            (Backend::Twin, Storage::Wgpu(_)) => unreachable!("buffer of another device"),
+        }
+    }
+
+    /// Waits for all work and copies elements back.
+    ///
+    /// # Errors
+    /// Device lost, out of memory, or an error of earlier work.
+    ///
+    /// # Panics
+    /// When the range lies outside the buffer.
+    pub fn read<T: Pod>(
+        &self,
+        buffer: &Buffer<T>,
+        range: std::ops::Range<usize>,
+    ) -> Result<Vec<T>, Error> {
+        assert!(
+            range.start <= range.end && range.end <= buffer.len(),
+            "read past {}",
+            buffer.inner.label
+        );
+        match (&self.shared.backend, &buffer.inner.storage) {
+            (Backend::Wgpu(b), Storage::Wgpu(src)) => {
+                let bytes = (range.len() * 4) as u64;
+                self.shared.ledger.book(Purpose::Scratch, bytes);
+                let out = b.read(src, (range.start * 4) as u64, bytes);
+                self.shared.ledger.release(Purpose::Scratch, bytes);
+                Ok(bytemuck::pod_collect_to_vec(&out?))
+            }
+            (_, Storage::Host(w)) => {
+                let w = w.lock().unwrap_or_else(|p| p.into_inner());
+                Ok(bytemuck::cast_slice(&w[range]).to_vec())
+            }
+            (Backend::Twin, Storage::Wgpu(_)) => unreachable!("buffer of another device"),
+        }
+    }
+
+    /// All elements of a buffer.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub fn read_all<T: Pod>(&self, buffer: &Buffer<T>) -> Result<Vec<T>, Error> {
+        self.read(buffer, 0..buffer.len())
+    }
+
+    /// An empty recorder for this device.
+    pub fn recorder(&self) -> Recorder<'_> {
+        Recorder::new(self)
+    }
+
+    /// Executes what was recorded. On a GPU this submits, in slices that no watchdog minds, and does not wait.
+    ///
+    /// # Errors
+    /// A shader the driver refuses, device lost, or an error of earlier work.
+    pub fn run(&self, rec: Recorder<'_>) -> Result<(), Error> {
+        let mut rest = rec.dispatches;
+        if self.stages().is_none() {
+            return self.execute(&rest);
+        }
+        while !rest.is_empty() {
+            let stage = rest[0].stage;
+            let n = rest
+                .iter()
+                .position(|d| d.stage != stage)
+                .unwrap_or(rest.len());
+            let tail = rest.split_off(n);
+            let t0 = std::time::Instant::now();
+            self.execute(&rest)?;
+            self.wait()?;
+            self.book_stage(stage, t0.elapsed().as_secs_f64());
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    fn execute(&self, dispatches: &[super::recorder::Dispatch]) -> Result<(), Error> {
+        match &self.shared.backend {
+            Backend::Wgpu(b) => b.run(&self.shared.caps, dispatches),
+            Backend::Twin => {
+                run_twin(dispatches);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until all submitted work is done.
+    ///
+    /// # Errors
+    /// Device lost, or an error of that work.
+    pub fn wait(&self) -> Result<(), Error> {
+        match &self.shared.backend {
+            Backend::Wgpu(b) => b.wait(),
+            Backend::Twin => Ok(()),
+        }
+    }
+}

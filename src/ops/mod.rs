@@ -1,0 +1,67 @@
+//! Kernels and their typed calls: one file an op, each with params, plan, recorded call and CPU twin.
+//!
+//! Ops know shapes, not models. Sizes in params are in quads (four channels) where a shader loads `vec4`s.
+
+mod attention;
+mod attention_text;
+mod kv_store;
+mod linear;
+mod linear_text;
+mod mix;
+mod norm;
+mod patch;
+mod positions;
+mod rms_norm;
+mod rope;
+mod silu;
+
+pub use attention::{Attention, Segment, attention};
+pub use kv_store::{KvFormat, KvStore, kv_store};
+pub use linear::{Activation, Linear, Matrix, Store, WeightFormat, linear};
+pub use mix::mix;
+pub use norm::{Norm, NormMode, norm};
+pub use patch::{Patches, patchify, unpatchify};
+pub use positions::{Positions, RopeSplit};
+pub use rms_norm::{RmsNorm, rms_norm};
+pub use rope::{Rope, rope};
+pub use silu::silu;
+
+use crate::gpu::{Kernel, Plan};
+
+/// Every kernel there is; the shader tests walk this list.
+pub static KERNELS: &[&Kernel] = &[
+    &attention::KERNEL,
+    &attention::KERNEL_SG,
+    &kv_store::KERNEL,
+    &linear::KERNEL,
+    &linear::KERNEL_SG,
+    &mix::KERNEL,
+    &norm::KERNEL,
+    &norm::KERNEL_SG,
+    &patch::PATCHIFY,
+    &patch::UNPATCHIFY,
+    &rms_norm::KERNEL,
+    &rms_norm::KERNEL_SG,
+    &rope::KERNEL,
+    &silu::KERNEL,
+];
+
+/// Lanes of a workgroup in kernels that do one small thing a lane.
+const LANES: usize = 64;
+
+/// The plan of such a kernel over `n` things.
+fn each(n: usize) -> Plan {
+    Plan {
+        groups: u32_of(n.div_ceil(LANES)),
+        knobs: Vec::new(),
+        work_per_group: 8 * LANES as u64,
+    }
+}
+
+/// A size as the shaders count it.
+///
+/// # Panics
+/// Beyond u32: `DitConfig` refuses models and pictures that large.
+fn u32_of(n: usize) -> u32 {
+    u32::try_from(n).expect("sizes are checked to fit u32 when the configuration is read")
+}
