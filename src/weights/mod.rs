@@ -4,5 +4,7 @@
 //! (`.pt`, which is a pickle), conversion on disk, and everything on the device; uploading is the business of who holds one.
 
 mod error;
+mod view;
 
 pub use error::{Error, Mismatch, Misshaped};
+pub use view::View;
