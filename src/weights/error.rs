@@ -62,9 +62,10 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A checkpoint in one of the forms that `torch.save` writes.
+    /// A zip or a pickle, the two forms that `torch.save` writes.
     #[error(
-        "this is a PyTorch checkpoint (.pt, .pth), which is not supported yet; convert it to .safetensors: {path:?}"
+        "this is a zip or a pickle, as PyTorch checkpoints (.pt, .pth) are; these are not supported yet, \
+         convert it to .safetensors: {path:?}"
     )]
     Torch {
         /// The file.
