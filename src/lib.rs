@@ -1,5 +1,6 @@
 //! longtake: long videos generated chunk by chunk on the GPU that people already have.
 
 pub mod frame;
+pub mod model;
 pub mod rollout;
 pub mod weights;
