@@ -4,6 +4,7 @@
 //! A config comes from a constructor, which checks it; whoever changes a field afterwards calls [`DitConfig::check`] again.
 
 mod check;
+mod json;
 
 pub use check::Error;
 
@@ -174,6 +175,29 @@ pub struct DitConfig {
 }
 
 impl DitConfig {
+    /// The demo world's model, from the `config.json` beside its weights.
+    ///
+    /// `model` holds `dim layers heads ffn_dim freq_dim height width patch pose_dim eps`, all needed, sizes in pixels;
+    /// beside it stand `theta`, `sampler_ts`, `noise_scale` and `fps`. Other entries there are not for us.
+    ///
+    /// # Errors
+    /// When the text is no such file, or [`DitConfig::check`] refuses its sizes.
+    pub fn from_tiny_json(text: &str) -> Result<Self, Error> {
+        json::tiny(text)
+    }
+
+    /// A network of the Self-Forcing family, from a file such as the small reference models have.
+    ///
+    /// `dit` holds `dim num_heads ffn_dim num_layers freq_dim text_dim text_len in_dim out_dim eps patch_size`; beside it
+    /// stand `latent_h latent_w chunk steps shift`, and `head_dim` and `tokens_per_frame` if the file wants them checked.
+    /// Other entries there are not for us. Steps are warped, `context_t` is 0, playback 16 pictures a second, as published.
+    ///
+    /// # Errors
+    /// When the text is no such file, or [`DitConfig::check`] refuses its sizes.
+    pub fn from_selfforcing_json(text: &str) -> Result<Self, Error> {
+        json::selfforcing(text)
+    }
+
     /// Self-Forcing on Wan 2.1 T2V 1.3B at 480 × 832 pixels, as published.
     ///
     /// Source: Wan 2.1, `wan/configs/wan_t2v_1_3B.py`; Self-Forcing, `configs/self_forcing_dmd.yaml`.
