@@ -5,6 +5,7 @@
 
 mod check;
 mod json;
+mod tensors;
 
 pub use check::Error;
 
