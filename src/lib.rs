@@ -3,4 +3,6 @@
 pub mod frame;
 pub mod gpu;
 pub mod ops;
+pub mod model;
 pub mod rollout;
+pub mod weights;

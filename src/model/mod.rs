@@ -1,0 +1,3 @@
+//! The network: what its sizes and switches are.
+
+pub mod config;
