@@ -2,3 +2,4 @@
 
 pub mod frame;
 pub mod rollout;
+pub mod world;

@@ -1,0 +1,8 @@
+//! The rooms world as the rest of the program sees it: poses, camera texts, floor plans and the built-in seed films.
+//!
+//! Pictures are not rendered here; the world's renderer is part of the training code. What a pose looks like is known
+//! only where a seed film has it.
+
+pub mod pose;
+
+pub use pose::{Action, Pose, pose_features};
