@@ -3,6 +3,10 @@
 //! Pictures are not rendered here; the world's renderer is part of the training code. What a pose looks like is known
 //! only where a seed film has it.
 
+pub mod camera;
+pub mod error;
 pub mod pose;
 
+pub use camera::Step;
+pub use error::Error;
 pub use pose::{Action, Pose, pose_features};
