@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::map::Obstacle;
+
 /// What every camera error ends with: the whole language in one line.
 const ACCEPTED: &str = "use w s a d (or forward back), left right or stay, each with -COUNT, joined with commas: w-8,left-4,w+left-2";
 
@@ -116,5 +118,21 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong, with line and column.
         why: Box<Error>,
+    },
+    /// A step of the path would end where the camera cannot stand.
+    #[error(
+        "step {step_idx} of the path ({step}) ends at x {x:.2}, y {y:.2} cells from the start, {obstacle}; shorten the path there, or let it slide along walls"
+    )]
+    Collision {
+        /// Index of the step from 0.
+        step_idx: usize,
+        /// The step as a camera text.
+        step: String,
+        /// Where it would have ended, in cells from the first frame.
+        x: f64,
+        /// The same, across.
+        y: f64,
+        /// What is in the way.
+        obstacle: Obstacle,
     },
 }

@@ -5,8 +5,10 @@
 
 pub mod camera;
 pub mod error;
+pub mod map;
 pub mod pose;
 
 pub use camera::Step;
 pub use error::Error;
+pub use map::{Map, OnWall, Path};
 pub use pose::{Action, Pose, pose_features};
