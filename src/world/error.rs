@@ -135,4 +135,42 @@ pub enum Error {
         /// What is in the way.
         obstacle: Obstacle,
     },
+    /// No seed film has this number.
+    #[error("there is no seed film {film_idx}; choose one of 0 to {}", .n_films.saturating_sub(1))]
+    NoSuchFilm {
+        /// The number asked for.
+        film_idx: usize,
+        /// How many there are.
+        n_films: usize,
+    },
+    /// More true frames were asked for than the film has, or none.
+    #[error(
+        "{given} given frames were asked for, seed film {name} has {n_frames}; take 1 to {n_frames}"
+    )]
+    Given {
+        /// The number asked for.
+        given: usize,
+        /// Frames of the film.
+        n_frames: usize,
+        /// Name of the film.
+        name: String,
+    },
+    /// A longer tour was asked for than a path may be.
+    #[error("a tour of {n} steps was asked for, the most is {limit}; ask for fewer frames")]
+    TourTooLong {
+        /// The number asked for.
+        n: usize,
+        /// Most steps of one path.
+        limit: usize,
+    },
+    /// A file inside the program does not hold what it should: the build is broken, not the input.
+    #[error(
+        "the built-in world file {asset} is damaged: {what}; build the program again from a clean checkout"
+    )]
+    Asset {
+        /// Name of the file below `assets/worlds/rooms/`.
+        asset: String,
+        /// What was found and what was expected.
+        what: String,
+    },
 }

@@ -5,10 +5,13 @@
 
 pub mod camera;
 pub mod error;
+pub mod film;
 pub mod map;
 pub mod pose;
+mod tour;
 
 pub use camera::Step;
 pub use error::Error;
+pub use film::SeedFilm;
 pub use map::{Map, OnWall, Path};
 pub use pose::{Action, Pose, pose_features};
