@@ -6,3 +6,4 @@ pub mod ops;
 pub mod model;
 pub mod rollout;
 pub mod weights;
+pub mod world;
