@@ -1,3 +1,22 @@
-//! The network: what its sizes and switches are.
+//! The causal video transformer: configuration, weights on the device, one pass.
 
+mod activations;
 pub mod config;
+mod dit;
+mod load;
+mod probe;
+
+pub use activations::Activations;
+pub use dit::{Dit, Pass, TextCache, sinusoid};
+pub use probe::Tape;
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device.
+    #[error(transparent)]
+    Gpu(#[from] crate::gpu::Error),
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+}

@@ -21,6 +21,7 @@ struct Params {
     n: u32,
     a: f32,
     b: f32,
+    limit: f32,
 }
 
 /// Records `x = a x + b y`, value by value.
@@ -28,6 +29,21 @@ struct Params {
 /// # Panics
 /// When the lengths differ.
 pub fn mix(rec: &mut Recorder<'_>, x: &Buffer<f32>, y: &Buffer<f32>, a: f32, b: f32) {
+    mix_limited(rec, x, y, a, b, f32::MAX);
+}
+
+/// Records `x = a x + b y`, cut to `-limit..=limit`.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn mix_limited(
+    rec: &mut Recorder<'_>,
+    x: &Buffer<f32>,
+    y: &Buffer<f32>,
+    a: f32,
+    b: f32,
+    limit: f32,
+) {
     assert_eq!(x.len(), y.len(), "mix of different lengths");
     let params = Params {
         first_group: 0,
@@ -35,6 +51,7 @@ pub fn mix(rec: &mut Recorder<'_>, x: &Buffer<f32>, y: &Buffer<f32>, a: f32, b: 
         n: u32_of(x.len()),
         a,
         b,
+        limit,
     };
     rec.dispatch(&KERNEL, each(x.len()), &params, &[x.into(), y.into()]);
 }
@@ -43,7 +60,8 @@ fn twin(l: &mut Launch<'_>) {
     let p: Params = l.params();
     let mut x: Vec<f32> = l.read(1);
     for (x, y) in x.iter_mut().zip(l.read::<f32>(2)) {
-        *x = (f64::from(p.a) * f64::from(*x) + f64::from(p.b) * f64::from(y)) as f32;
+        let v = (f64::from(p.a) * f64::from(*x) + f64::from(p.b) * f64::from(y)) as f32;
+        *x = v.max(-p.limit).min(p.limit);
     }
     l.write(1, &x);
 }

@@ -18,7 +18,7 @@ mod silu;
 pub use attention::{Attention, Segment, attention};
 pub use kv_store::{KvFormat, KvStore, kv_store};
 pub use linear::{Activation, Linear, Matrix, Store, WeightFormat, linear};
-pub use mix::mix;
+pub use mix::{mix, mix_limited};
 pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};
 pub use positions::{Positions, RopeSplit};

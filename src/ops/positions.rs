@@ -87,7 +87,7 @@ impl Positions {
             "grid too large for the rotation table"
         );
         let buffer = device.uniform("positions", TABLE_QUADS * 4)?;
-        let mut p = Positions {
+        let p = Positions {
             buffer,
             split,
             rows,
@@ -134,6 +134,11 @@ impl Positions {
         self.write(device, self.layout().frames_at as usize, &data);
         self.n_frames = frames.len();
         self.frames = frames.to_vec();
+    }
+
+    /// Frames set last.
+    pub fn n_frames(&self) -> usize {
+        self.n_frames
     }
 
     /// Bytes of a table on the device.

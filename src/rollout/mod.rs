@@ -1,6 +1,13 @@
 //! Chunk by chunk: denoise passes, then the cache pass.
+//!
+//! [`Session`] is a film in the making; [`Sampler`] runs one chunk on the device; the rest is pure.
 
 pub mod event;
+pub mod noise;
+mod sampler;
+mod schedule;
 mod session;
 
+pub use sampler::{Sampler, SamplerError};
+pub use schedule::{Schedule, SigmaTable, Step, Update};
 pub use session::{Chunk, Config, Error, ModelSource, Session, Walk};

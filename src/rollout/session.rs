@@ -83,7 +83,12 @@ impl Session {
     ///
     /// # Errors
     /// A setting that contradicts another, a model that does not fit (with numbers), weights that do not match.
-    pub fn new(_device: &Device, _model: &ModelSource, _walk: Walk, _config: &Config) -> Result<Session, Error> {
+    pub fn new(
+        _device: &Device,
+        _model: &ModelSource,
+        _walk: Walk,
+        _config: &Config,
+    ) -> Result<Session, Error> {
         unimplemented!()
     }
 

@@ -1,0 +1,259 @@
+//! Which latent frame lies in which slot, and which leaves when the window is full. Pure; no device.
+//! Source: SELF-FORCING 5.2 (write rule), 5.5 (absolute positions, keys before RoPE).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// How far attention reaches back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// Frames kept at most, the sink and the current chunk included; `None`: all.
+    pub frames: Option<usize>,
+    /// First frames of the film that never leave.
+    pub sink: usize,
+}
+
+/// Why a chunk cannot be placed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// The chunk and the sink alone exceed the window.
+    #[error("a window of {window} frames cannot hold {sink} sink frames and a chunk of {chunk}; make it at least {}", sink + chunk)]
+    WindowTooSmall {
+        /// Frames of the window.
+        window: usize,
+        /// Sink frames.
+        sink: usize,
+        /// Frames of the chunk.
+        chunk: usize,
+    },
+    /// More frames than the cache was planned for.
+    #[error("the cache was planned for {planned} frames and has no place for one more")]
+    Full {
+        /// Frames planned.
+        planned: usize,
+    },
+}
+
+/// Frames, slots and pages of a cache.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    page_frames: usize,
+    max_frames: usize,
+    window: Window,
+    /// Frame id to slot; slots count through all pages.
+    slots: BTreeMap<i64, usize>,
+    /// Slots ever used.
+    used: usize,
+}
+
+impl Layout {
+    /// An empty layout of pages of `page_frames` slots, the last one cut to `max_frames` in all.
+    pub fn new(page_frames: usize, max_frames: usize, window: Window) -> Layout {
+        Layout {
+            page_frames,
+            max_frames,
+            window,
+            slots: BTreeMap::new(),
+            used: 0,
+        }
+    }
+
+    /// Places the frames of a chunk, evicting the oldest frames behind the sink. A stored chunk stays as it is.
+    ///
+    /// # Errors
+    /// The window cannot hold sink and chunk, or the plan is exhausted; nothing is changed then.
+    pub fn place(&mut self, frames: Range<i64>) -> Result<(), LayoutError> {
+        let fresh: Vec<i64> = frames
+            .clone()
+            .filter(|f| !self.slots.contains_key(f))
+            .collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        if let Some(window) = self.window.frames {
+            let chunk = (frames.end - frames.start) as usize;
+            if self.window.sink + chunk > window {
+                return Err(LayoutError::WindowTooSmall {
+                    window,
+                    sink: self.window.sink,
+                    chunk,
+                });
+            }
+            let drop = (self.slots.len() + fresh.len()).saturating_sub(window);
+            let leaving: Vec<i64> = self
+                .slots
+                .keys()
+                .copied()
+                .skip(self.window.sink)
+                .take(drop)
+                .collect();
+            for frame in leaving {
+                self.slots.remove(&frame);
+            }
+        }
+        if self.slots.len() + fresh.len() > self.max_frames {
+            return Err(LayoutError::Full {
+                planned: self.max_frames,
+            });
+        }
+        let taken: std::collections::BTreeSet<usize> = self.slots.values().copied().collect();
+        let free = (0..self.max_frames).filter(|s| !taken.contains(s));
+        for (frame, slot) in fresh.into_iter().zip(free) {
+            self.used = self.used.max(slot + 1);
+            self.slots.insert(frame, slot);
+        }
+        Ok(())
+    }
+
+    /// Stored frames, oldest first.
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = i64> {
+        self.slots.keys().copied()
+    }
+
+    /// Page and slot in it of a frame.
+    pub fn find(&self, frame: i64) -> Option<(usize, usize)> {
+        self.slots
+            .get(&frame)
+            .map(|s| (s / self.page_frames, s % self.page_frames))
+    }
+
+    /// Pages needed so far.
+    pub fn n_pages(&self) -> usize {
+        self.used.div_ceil(self.page_frames)
+    }
+
+    /// Slots of a page: the last one holds only what the plan still allows.
+    pub fn page_slots(&self, page: usize) -> usize {
+        self.page_frames
+            .min(self.max_frames - page * self.page_frames)
+    }
+
+    /// By page: (frame, slot) of all stored frames, or of the `last` newest, oldest first.
+    pub fn visible(&self, last: Option<usize>) -> Vec<Vec<(i64, u32)>> {
+        let hidden = last.map_or(0, |n| self.slots.len().saturating_sub(n));
+        let mut pages = vec![Vec::new(); self.n_pages()];
+        for (frame, slot) in self.slots.iter().skip(hidden) {
+            pages[slot / self.page_frames].push((*frame, (slot % self.page_frames) as u32));
+        }
+        pages
+    }
+
+    /// Cuts frames into runs that lie in neighbouring slots of one page: (index of the first frame in `frames`, page,
+    /// first slot, frames).
+    ///
+    /// # Panics
+    /// When a frame is not stored.
+    pub fn runs(&self, frames: Range<i64>) -> Vec<(usize, usize, usize, usize)> {
+        let mut runs: Vec<(usize, usize, usize, usize)> = Vec::new();
+        for (i, frame) in frames.enumerate() {
+            let (page, slot) = self
+                .find(frame)
+                .expect("the frame is placed before it is stored");
+            match runs.last_mut() {
+                Some((_, p, s, n)) if *p == page && *s + *n == slot => *n += 1,
+                _ => runs.push((i, page, slot, 1)),
+            }
+        }
+        runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(l: &Layout) -> Vec<i64> {
+        l.frames().collect()
+    }
+
+    #[test]
+    fn window_never_drops_a_sink_and_drops_the_oldest_first() {
+        let mut l = Layout::new(
+            4,
+            7,
+            Window {
+                frames: Some(7),
+                sink: 2,
+            },
+        );
+        for c in 0..4 {
+            l.place(c * 3..c * 3 + 3).unwrap();
+        }
+        assert_eq!(stored(&l), [0, 1, 7, 8, 9, 10, 11]);
+        let mut seen: Vec<u32> = l
+            .visible(None)
+            .iter()
+            .enumerate()
+            .flat_map(|(p, f)| f.iter().map(move |(_, s)| p as u32 * 4 + s))
+            .collect();
+        seen.sort_unstable();
+        assert_eq!(
+            seen,
+            [0, 1, 2, 3, 4, 5, 6],
+            "every frame has a slot of its own"
+        );
+    }
+
+    #[test]
+    fn passes_of_one_chunk_share_their_slots() {
+        let mut l = Layout::new(
+            8,
+            6,
+            Window {
+                frames: Some(6),
+                sink: 1,
+            },
+        );
+        l.place(0..3).unwrap();
+        l.place(3..6).unwrap();
+        let before = l.clone().slots;
+        l.place(3..6).unwrap();
+        assert_eq!(l.slots, before);
+    }
+
+    #[test]
+    fn the_last_page_is_only_as_long_as_the_plan() {
+        let l = Layout::new(64, 112, Window::default());
+        assert_eq!((l.page_slots(0), l.page_slots(1)), (64, 48));
+    }
+
+    #[test]
+    fn refusals_change_nothing() {
+        let mut l = Layout::new(
+            8,
+            4,
+            Window {
+                frames: Some(4),
+                sink: 2,
+            },
+        );
+        assert!(matches!(
+            l.place(0..3),
+            Err(LayoutError::WindowTooSmall { .. })
+        ));
+        let mut f = Layout::new(8, 4, Window::default());
+        f.place(0..3).unwrap();
+        assert_eq!(f.place(3..6), Err(LayoutError::Full { planned: 4 }));
+        assert_eq!(stored(&f), [0, 1, 2]);
+    }
+
+    #[test]
+    fn visible_can_be_cut_to_the_newest() {
+        let mut l = Layout::new(2, 8, Window::default());
+        l.place(7..12).unwrap();
+        let frames: Vec<i64> = l
+            .visible(Some(2))
+            .into_iter()
+            .flatten()
+            .map(|(f, _)| f)
+            .collect();
+        assert_eq!(frames, [10, 11]);
+    }
+
+    #[test]
+    fn runs_follow_slots() {
+        let mut l = Layout::new(4, 16, Window::default());
+        l.place(0..6).unwrap();
+        assert_eq!(l.runs(2..6), [(0, 0, 2, 2), (2, 1, 0, 2)]);
+    }
+}

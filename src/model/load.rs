@@ -1,0 +1,210 @@
+//! Weights on the device: q, k and v of a block as one matrix, widths padded to multiples of four, tables in f32.
+
+use super::Error;
+use super::config::{Cross, DitConfig, FrameCondition};
+use crate::gpu::{Buffer, Device, Purpose};
+use crate::ops::{Matrix, WeightFormat};
+use crate::weights::Weights;
+
+/// Self-attention, optional cross-attention and FFN of one block.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Learned modulation `[6, hidden]`: shift, scale, gate of attention, then of the FFN.
+    pub(super) modulation: Buffer<f32>,
+    pub(super) attn: AttentionWeights,
+    pub(super) cross: Option<CrossWeights>,
+    pub(super) ffn_up: Matrix,
+    pub(super) ffn_down: Matrix,
+}
+
+/// Projections of self-attention.
+#[derive(Debug)]
+pub(super) struct AttentionWeights {
+    /// `[3 * hidden, hidden]`: q, k, v.
+    pub(super) qkv: Matrix,
+    /// `[2, hidden]`: RMS weights of q and k.
+    pub(super) norm_qk: Buffer<f32>,
+    pub(super) o: Matrix,
+}
+
+/// Projections of cross-attention and the affine norm before it.
+#[derive(Debug)]
+pub(super) struct CrossWeights {
+    /// `[2, hidden]`: weight, bias.
+    pub(super) norm: Buffer<f32>,
+    pub(super) q: Matrix,
+    pub(super) k: Matrix,
+    pub(super) v: Matrix,
+    pub(super) norm_q: Buffer<f32>,
+    pub(super) norm_k: Buffer<f32>,
+    pub(super) o: Matrix,
+}
+
+/// Everything outside the blocks, and the blocks.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) patch: Matrix,
+    pub(super) time_up: Matrix,
+    pub(super) time_down: Matrix,
+    pub(super) time_projection: Matrix,
+    pub(super) pose: Option<Matrix>,
+    pub(super) text: Option<(Matrix, Matrix)>,
+    pub(super) blocks: Vec<Block>,
+    /// `[2, hidden]`: shift, scale.
+    pub(super) head_modulation: Buffer<f32>,
+    pub(super) head: Matrix,
+}
+
+struct Loader<'a> {
+    device: &'a Device,
+    weights: &'a Weights,
+    format: WeightFormat,
+}
+
+impl Loader<'_> {
+    /// Tensors joined one after the other, in f32.
+    fn joined(&self, names: &[String]) -> Result<Vec<f32>, Error> {
+        let mut all = Vec::new();
+        for name in names {
+            all.extend(self.weights.require(name)?.to_f32()?);
+        }
+        Ok(all)
+    }
+
+    fn table(&self, label: &'static str, names: &[String]) -> Result<Buffer<f32>, Error> {
+        Ok(self
+            .device
+            .upload(Purpose::Weights, label, &self.joined(names)?)?)
+    }
+
+    /// The linear layers `names`, their rows one below the other.
+    fn matrix(&self, label: &'static str, names: &[String]) -> Result<Matrix, Error> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for name in names {
+            let full = format!("{name}.weight");
+            if self.format == WeightFormat::F16 {
+                // Names the tensor whose values f16 cannot hold.
+                self.weights.require(&full)?.to_f16_bits()?;
+            }
+            weight.extend(self.weights.require(&full)?.to_f32()?);
+            bias.extend(self.weights.require(&format!("{name}.bias"))?.to_f32()?);
+        }
+        let (n, k) = (bias.len(), weight.len() / bias.len().max(1));
+        let (n_pad, k_pad) = (n.next_multiple_of(4), k.next_multiple_of(4));
+        if (n_pad, k_pad) != (n, k) {
+            let mut padded = vec![0.0; n_pad * k_pad];
+            for (from, to) in weight.chunks_exact(k).zip(padded.chunks_exact_mut(k_pad)) {
+                to[..k].copy_from_slice(from);
+            }
+            weight = padded;
+            bias.resize(n_pad, 0.0);
+        }
+        Ok(Matrix {
+            weight: self
+                .device
+                .upload(Purpose::Weights, label, &self.format.pack(&weight))?,
+            bias: self.device.upload(Purpose::Weights, label, &bias)?,
+            n: n_pad,
+            k: k_pad,
+            format: self.format,
+        })
+    }
+
+    fn one(&self, label: &'static str, name: &str) -> Result<Matrix, Error> {
+        self.matrix(label, &[name.to_owned()])
+    }
+
+    fn block(&self, i: usize, cross: bool) -> Result<Block, Error> {
+        let at = |name: &str| format!("blocks.{i}.{name}");
+        let attn = |name: &str| at(&format!("self_attn.{name}"));
+        let text = |name: &str| at(&format!("cross_attn.{name}"));
+        Ok(Block {
+            modulation: self.table("modulation", &[at("modulation")])?,
+            attn: AttentionWeights {
+                qkv: self.matrix("qkv", &[attn("q"), attn("k"), attn("v")])?,
+                norm_qk: self.table("norm_qk", &[attn("norm_q.weight"), attn("norm_k.weight")])?,
+                o: self.one("attention output", &attn("o"))?,
+            },
+            cross: if cross {
+                Some(CrossWeights {
+                    norm: self.table("norm3", &[at("norm3.weight"), at("norm3.bias")])?,
+                    q: self.one("cross q", &text("q"))?,
+                    k: self.one("cross k", &text("k"))?,
+                    v: self.one("cross v", &text("v"))?,
+                    norm_q: self.table("cross norm_q", &[text("norm_q.weight")])?,
+                    norm_k: self.table("cross norm_k", &[text("norm_k.weight")])?,
+                    o: self.one("cross output", &text("o"))?,
+                })
+            } else {
+                None
+            },
+            ffn_up: self.one("ffn up", &at("ffn.0"))?,
+            ffn_down: self.one("ffn down", &at("ffn.2"))?,
+        })
+    }
+}
+
+/// Checks a file against the configuration and puts it on the device.
+pub(super) fn load(
+    device: &Device,
+    config: &DitConfig,
+    weights: &Weights,
+    format: WeightFormat,
+) -> Result<Loaded, Error> {
+    weights.check(config.family.name(), &config.tensors())?;
+    let l = Loader {
+        device,
+        weights,
+        format,
+    };
+    let cross = config.cross != Cross::None;
+    let mut blocks = Vec::with_capacity(config.layers as usize);
+    for i in 0..config.layers as usize {
+        blocks.push(l.block(i, cross)?);
+    }
+    Ok(Loaded {
+        patch: l.one("patch embedding", "patch_embedding")?,
+        time_up: l.one("time embedding", "time_embedding.0")?,
+        time_down: l.one("time embedding", "time_embedding.2")?,
+        time_projection: l.one("time projection", "time_projection.1")?,
+        pose: match config.frame_condition {
+            FrameCondition::Pose { .. } => Some(l.one("pose embedding", "pose_embedding")?),
+            FrameCondition::None => None,
+        },
+        text: if cross {
+            Some((
+                l.one("text embedding", "text_embedding.0")?,
+                l.one("text embedding", "text_embedding.2")?,
+            ))
+        } else {
+            None
+        },
+        blocks,
+        head_modulation: l.table("head modulation", &["head.modulation".to_owned()])?,
+        head: l.one("head", "head.head")?,
+    })
+}
+
+/// Device bytes that [`load`] takes.
+pub(super) fn bytes(config: &DitConfig, format: WeightFormat) -> u64 {
+    let mut total = 0;
+    for t in config.tensors() {
+        let is_matrix = t.name.ends_with(".weight") && t.shape.len() > 1;
+        let rows = t.shape[0];
+        let cols: usize = t.shape[1..].iter().product();
+        total += if is_matrix {
+            rows.next_multiple_of(4) * cols.next_multiple_of(4) * format.bytes()
+        } else if t.name.ends_with(".bias") && !t.name.contains("norm") {
+            rows.next_multiple_of(4) * 4
+        } else {
+            rows * cols * 4
+        } as u64;
+    }
+    total
+}
+
+/// The largest single device buffer that [`load`] makes, in bytes.
+pub(super) fn largest(config: &DitConfig, format: WeightFormat) -> u64 {
+    let (d, ffn) = (u64::from(config.hidden), u64::from(config.ffn_hidden));
+    (d * 6).max(ffn) * d * format.bytes() as u64
+}

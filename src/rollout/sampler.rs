@@ -1,0 +1,219 @@
+//! One chunk on the device: noise, denoising passes, cache pass. Knows frames and latents, not where they come from.
+
+use std::ops::Range;
+
+use super::schedule::{Schedule, Update};
+use crate::cache::{CacheError, KvCache, Window};
+use crate::gpu::{Device, Error as GpuError};
+use crate::model::config::DitConfig;
+use crate::model::{self, Activations, Dit, Pass, Tape, TextCache};
+use crate::ops::{KvFormat, mix, mix_limited};
+
+/// The network, its cache and its scratch, ready to run chunks of up to a fixed number of frames.
+#[derive(Debug)]
+pub struct Sampler {
+    device: Device,
+    dit: Dit,
+    act: Activations,
+    cache: KvCache,
+    text: Option<TextCache>,
+    schedule: Schedule,
+}
+
+/// Why a chunk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SamplerError {
+    /// The network.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The device.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+impl Sampler {
+    /// Allocates scratch for chunks of up to `chunk_frames` and a cache of `max_frames`.
+    ///
+    /// # Errors
+    /// No device memory, or a tensor beyond the device's limits.
+    pub fn new(
+        device: &Device,
+        dit: Dit,
+        schedule: Schedule,
+        chunk_frames: usize,
+        max_frames: usize,
+        format: KvFormat,
+        window: Window,
+    ) -> Result<Sampler, SamplerError> {
+        let act = Activations::new(device, dit.config(), chunk_frames)?;
+        let cache = KvCache::new(
+            dit.config().cache_shape(format, max_frames),
+            device.caps(),
+            window,
+        );
+        Ok(Sampler {
+            device: device.clone(),
+            dit,
+            act,
+            cache,
+            text: None,
+            schedule,
+        })
+    }
+
+    /// Sizes and switches of the network.
+    pub fn config(&self) -> &DitConfig {
+        self.dit.config()
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// The cache, to replace what it holds or to restrict what is seen.
+    pub fn cache_mut(&mut self) -> &mut KvCache {
+        &mut self.cache
+    }
+
+    /// The schedule.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Values of one latent frame.
+    pub fn frame_values(&self) -> usize {
+        let c = self.dit.config();
+        (c.in_channels * c.latent_height * c.latent_width) as usize
+    }
+
+    /// Sets the text: `[text_len, text_dim]`, zero rows for padding.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn set_text(&mut self, prompt: &[f32], tape: &mut Tape<'_>) -> Result<(), SamplerError> {
+        let format = self.cache.shape().format;
+        self.text = Some(
+            self.dit
+                .text(&self.device, &self.act, prompt, format, tape)?,
+        );
+        Ok(())
+    }
+
+    /// Makes room for a chunk in the cache and takes its starting latents `[frame, channel, y, x]`, noise already scaled.
+    ///
+    /// # Errors
+    /// A window too small for the chunk, a cache longer than planned, no device memory.
+    pub fn begin(&mut self, frames: Range<i64>, latents: &[f32]) -> Result<(), SamplerError> {
+        self.cache.begin(&self.device, frames)?;
+        self.device.write(&self.act.latents, 0, latents);
+        Ok(())
+    }
+
+    /// Runs one pass over the latents at `timestep` and leaves the prediction in place for [`Sampler::output`].
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn pass(&mut self, pass: &Pass<'_>, tape: &mut Tape<'_>) -> Result<(), SamplerError> {
+        Ok(self.dit.forward(
+            &self.device,
+            &mut self.act,
+            &self.cache,
+            self.text.as_ref(),
+            pass,
+            tape,
+        )?)
+    }
+
+    /// Denoising pass `step` of the chunk. `noise` gives standard normal values `[frame, channel, y, x]` if the schedule
+    /// adds some after this pass.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn denoise(
+        &mut self,
+        step: usize,
+        frames: Range<i64>,
+        poses: &[f32],
+        noise: &mut dyn FnMut() -> Vec<f32>,
+        tape: &mut Tape<'_>,
+    ) -> Result<(), SamplerError> {
+        let s = self.schedule.steps[step];
+        self.pass(
+            &Pass {
+                frames,
+                timestep: s.timestep,
+                poses,
+                kv_only: false,
+            },
+            tape,
+        )?;
+        let mut rec = self.device.recorder();
+        rec.stage("sampler");
+        let (x, y) = (&self.act.latents, &self.act.output);
+        match s.update {
+            Update::Clean { keep } => match self.schedule.limit {
+                Some(limit) if step + 1 == self.schedule.steps.len() => {
+                    mix_limited(&mut rec, x, y, keep, 1.0 - keep, limit)
+                }
+                _ => mix(&mut rec, x, y, keep, 1.0 - keep),
+            },
+            Update::Velocity { sigma, renoise } => {
+                mix(&mut rec, x, y, 1.0, -sigma);
+                if let Some(next) = renoise {
+                    self.device.write(&self.act.noise, 0, &noise());
+                    mix(&mut rec, x, &self.act.noise, 1.0 - next, next);
+                }
+            }
+        }
+        Ok(self.device.run(rec)?)
+    }
+
+    /// The pass over finished latents that leaves their keys and values in the cache.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn write_cache(&mut self, frames: Range<i64>, poses: &[f32]) -> Result<(), SamplerError> {
+        let timestep = self.schedule.context_timestep;
+        self.pass(
+            &Pass {
+                frames,
+                timestep,
+                poses,
+                kv_only: true,
+            },
+            &mut Tape::blank(),
+        )
+    }
+
+    /// Waits for everything submitted.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn wait(&self) -> Result<(), SamplerError> {
+        Ok(self.device.wait()?)
+    }
+
+    /// The chunk's latents of `n_frames`, `[frame, channel, y, x]`.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn latents(&self, n_frames: usize) -> Result<Vec<f32>, SamplerError> {
+        Ok(self
+            .device
+            .read(&self.act.latents, 0..n_frames * self.frame_values())?)
+    }
+
+    /// The last prediction of `n_frames`, `[frame, channel, y, x]`.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn output(&self, n_frames: usize) -> Result<Vec<f32>, SamplerError> {
+        Ok(self
+            .device
+            .read(&self.act.output, 0..n_frames * self.frame_values())?)
+    }
+}
