@@ -6,6 +6,7 @@ pub mod frame;
 pub mod gpu;
 pub mod model;
 pub mod ops;
+pub mod media;
 pub mod rollout;
 pub mod weights;
 pub mod world;
