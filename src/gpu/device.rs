@@ -82,6 +82,8 @@ pub struct Caps {
     pub max_workgroup_bytes: u32,
     /// Largest uniform binding in bytes.
     pub max_uniform_bytes: u64,
+    /// Memory that is free for this device where that can be known: the host's, for devices that live in it.
+    pub memory_bytes: Option<u64>,
 }
 
 impl Caps {
@@ -110,6 +112,7 @@ impl Caps {
             max_groups_per_dimension: 65_535,
             max_workgroup_bytes: 16 << 10,
             max_uniform_bytes: 64 << 10,
+            memory_bytes: host_memory(),
         }
     }
 
@@ -147,6 +150,9 @@ impl Caps {
             ..Caps::twin()
         };
         caps.set_limits(limits);
+        if !matches!(caps.kind, Kind::Software | Kind::Integrated) {
+            caps.memory_bytes = None; // a card's own memory: no portable API tells
+        }
         caps
     }
 
@@ -169,6 +175,18 @@ impl Caps {
     pub fn title(&self) -> String {
         format!("{} ({})", self.name, self.backend)
     }
+}
+
+/// Free bytes of main memory, on Linux.
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 /// Which tier to ask for.
