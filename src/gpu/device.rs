@@ -82,6 +82,9 @@ pub struct Caps {
     pub max_workgroup_bytes: u32,
     /// Largest uniform binding in bytes.
     pub max_uniform_bytes: u64,
+    /// The driver's compiler takes seconds over shaders with dozens of load expressions (Mesa's llvmpipe since 23; its
+    /// version 22 takes longer over the indexed arrays that avoid them).
+    pub loads_compile_slowly: bool,
     /// Memory that is free for this device where that can be known: the host's, for devices that live in it.
     pub memory_bytes: Option<u64>,
 }
@@ -112,6 +115,7 @@ impl Caps {
             max_groups_per_dimension: 65_535,
             max_workgroup_bytes: 16 << 10,
             max_uniform_bytes: 64 << 10,
+            loads_compile_slowly: false,
             memory_bytes: host_memory(),
         }
     }
@@ -144,6 +148,7 @@ impl Caps {
                 Tier::Portable
             },
             subgroup_size: if subgroups { info.subgroup_min_size } else { 0 },
+            loads_compile_slowly: slow_loads(&info.driver, &info.driver_info),
             has_f16: features.contains(wgpu::Features::SHADER_F16),
             has_cooperative_matrix: features
                 .contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
@@ -175,6 +180,15 @@ impl Caps {
     pub fn title(&self) -> String {
         format!("{} ({})", self.name, self.backend)
     }
+}
+
+/// Whether the driver is an llvmpipe later than Mesa 22. `info` reads like `Mesa 25.0.7 (LLVM 15.0.6)`.
+fn slow_loads(driver: &str, info: &str) -> bool {
+    let major = info
+        .strip_prefix("Mesa ")
+        .and_then(|v| v.split('.').next())
+        .and_then(|v| v.parse::<u32>().ok());
+    driver == "llvmpipe" && major.is_none_or(|v| v > 22)
 }
 
 /// Free bytes of main memory, on Linux.
