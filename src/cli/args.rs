@@ -186,7 +186,7 @@ pub(super) struct GenerateArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "World and camera")]
 pub(super) struct WorldArgs {
-    /// Path, or a file with one; shorter films cut it, longer ones stay at its end [default: revisits]
+    /// Path or file; shorter films cut it, longer ones stay at its end [default: revisits]
     #[arg(long, alias = "pose", value_name = "STR|FILE", env = "LONGTAKE_CAMERA")]
     pub(super) camera: Option<String>,
     /// Built-in film that the place is known from, 0 to 3 [default: 3]
@@ -237,7 +237,7 @@ pub(super) struct NetworkArgs {
         env = "LONGTAKE_WEIGHTS"
     )]
     pub(super) weights: Option<Precision>,
-    /// Name or index in `longtake devices`; auto; cpu: no driver [default: auto]
+    /// Name or index in `devices`; auto; cpu: no driver [default: auto]
     #[arg(long, value_name = "NAME|INDEX", env = "LONGTAKE_DEVICE")]
     pub(super) device: Option<String>,
     /// auto, or portable: no optional feature, smallest limits [default: auto]
@@ -253,7 +253,7 @@ pub(super) struct NetworkArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
-    /// .mp4, .y4m, %04d.png, a folder, or - for raw Y4M [default: ./UTC-TIME_MODEL_SEED.mp4]
+    /// .mp4 .y4m %04d.png, folder, - for raw Y4M [default: UTC_MODEL_SEED.mp4]
     #[arg(short, long, value_name = "PATH", env = "LONGTAKE_OUTPUT")]
     pub(super) output: Option<PathBuf>,
     /// mp4, png or y4m, where the name leaves it open [default: mp4]
@@ -267,7 +267,7 @@ pub(super) struct OutputArgs {
     /// Replace what is there
     #[arg(short = 'y', long, env = "LONGTAKE_OVERWRITE", value_parser = values::switch)]
     pub(super) overwrite: bool,
-    /// Enlargement, whole pixels [default: 1; for MP4 to a short side of 384 or more]
+    /// Enlargement [default: 1; for MP4 to a short side of 384 or more]
     #[arg(long, value_name = "N", value_parser = values::scale, env = "LONGTAKE_SCALE")]
     pub(super) scale: Option<u32>,
     /// Playback rate, 1 to 1000; never changes the frames [default: the model's]

@@ -243,8 +243,13 @@ impl Run<'_> {
     fn tell(&self, args: &GenerateArgs, summary: Summary, reporter: &mut Reporter) {
         let caps = self.device.caps();
         reporter.note(&report::summary_text(&summary, caps, self.device.ledger()));
+        let stages = self.stages();
+        let (phases, _) = summary
+            .timings
+            .split_at(summary.timings.len() - stages.len());
+        reporter.detail(&report::phases_text(phases));
         if args.reports.timings {
-            reporter.note(&report::timings_text(&self.stages()));
+            reporter.note(&report::timings_text(&stages));
         }
         if let Some(path) = &summary.output {
             reporter.event(&Event::Saved { path: path.clone() });

@@ -58,13 +58,28 @@ fn dispatch(cli: Cli, clock: Clock) -> anyhow::Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "longtake", &mut script);
             Ok(print(&script))
         }
-        Some(Command::Man) => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            Ok(print(&page))
-        }
+        Some(Command::Man) => Ok(print(&manual()?)),
         None => Ok(print(parse::command().render_help().to_string().as_bytes())),
     }
+}
+
+/// One page: the program, then the flags of each command.
+fn manual() -> std::io::Result<Vec<u8>> {
+    let mut command = Cli::command();
+    command.build();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    for sub in command.get_subcommands() {
+        let mut part = Vec::new();
+        let man = clap_mangen::Man::new(sub.clone());
+        man.render_description_section(&mut part)?;
+        man.render_synopsis_section(&mut part)?;
+        man.render_options_section(&mut part)?;
+        let part = String::from_utf8_lossy(&part).replace(".SH ", ".SS ");
+        let title = sub.get_name().to_uppercase();
+        page.extend(format!(".SH \"COMMAND {title}\"\n{part}").bytes());
+    }
+    Ok(page)
 }
 
 fn print(bytes: &[u8]) -> u8 {

@@ -142,10 +142,13 @@ pub(super) fn plan_text(event: &Event) -> String {
     };
     format!(
         "{model} on {device}, {tier}\n\
-         {frames} frames of {width}x{height} at {fps} a second ({}) in {chunks} chunks of {steps} steps, \
-         from {given_frames} given frames, {window}, seed {seed}\n\
+         {} of {width}x{height} at {fps} a second ({}) in {} of {}, from {}, {window}, seed {seed}\n\
          device memory at most {}: weights {}, cache {}, activations {}, scratch {}",
+        say::n(*frames, "frame"),
         say::secs(f64::from(*frames) / f64::from(*fps).max(1.0)),
+        say::n(*chunks, "chunk"),
+        say::n(*steps, "step"),
+        say::n(*given_frames, "given frame"),
         say::mib(planned.peak_device_bytes),
         say::mib(planned.weights_bytes),
         say::mib(planned.cache_bytes),
@@ -161,7 +164,7 @@ pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> S
         .map(|p| format!("{} {}", p.name(), say::mib(ledger.peak_of(p))))
         .collect();
     format!(
-        "{}{} frames in {}: {} ({} without decoding and encoding), the first after {}\n\
+        "{}{} in {}: {} ({} without decoding and encoding), the first after {}\n\
          cache {}; device memory at most {}: {}\n\
          seed {} on {}, {}",
         if summary.interrupted {
@@ -169,7 +172,7 @@ pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> S
         } else {
             ""
         },
-        summary.frames,
+        say::n(summary.frames, "frame"),
         say::secs(summary.secs),
         say::rate(summary.fps),
         say::rate(summary.fps_model),
@@ -181,6 +184,12 @@ pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> S
         caps.title(),
         caps.tier.name(),
     )
+}
+
+/// Phases with their seconds in one line.
+pub(super) fn phases_text(phases: &[StageTime]) -> String {
+    let phase = |p: &StageTime| format!("{} {}", p.stage.replace('_', " "), say::secs(p.secs));
+    phases.iter().map(phase).collect::<Vec<_>>().join(", ")
 }
 
 /// Stages with their seconds and their share of all.

@@ -54,6 +54,14 @@ impl Style {
     }
 }
 
+/// `1 frame`, `2 frames`.
+pub(super) fn n(count: u32, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 /// Bytes as people read them.
 pub(super) fn mib(bytes: u64) -> String {
     const MIB: f64 = (1 << 20) as f64;

@@ -24,7 +24,11 @@ fn completions_and_manual_come_from_the_same_flags() {
         let line = format!("completions {shell}");
         assert!(scratch.run(&line).ok().contains("show-given"), "{shell}");
     }
-    assert!(scratch.run("man").ok().contains(".TH longtake"));
+    let man = scratch.run("man").ok();
+    assert!(
+        man.contains(".TH longtake") && man.contains("on\\-wall"),
+        "{man}"
+    );
 }
 
 #[test]
