@@ -98,6 +98,21 @@ pub fn name_in_folder(path: &Path, stem: &str) -> PathBuf {
     path.join(format!("{stem}.mp4"))
 }
 
+/// Refuses a film's name that is taken, before any work is done for it. Numbered PNGs are looked at when they are written.
+///
+/// # Errors
+///
+/// When there is a file, with what it holds.
+pub fn check_free(path: &Path, format: Format) -> Result<(), Error> {
+    let is_taken = format != Format::PngSequence
+        && path != Path::new("-")
+        && std::fs::symlink_metadata(path).is_ok();
+    match is_taken {
+        true => Err(opened::exists(path)),
+        false => Ok(()),
+    }
+}
+
 /// What to write.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec<'a> {
@@ -164,6 +179,10 @@ impl VideoWriter {
     pub fn create(path: &Path, spec: &Spec<'_>) -> Result<Self, Error> {
         let format = Format::from_path(path)?;
         let geometry = check(path, format, spec)?;
+        if !spec.overwrite {
+            // The film first: what it holds says more than that its recipe is there.
+            check_free(path, format)?;
+        }
         let json = spec.recipe.map(Recipe::to_json).transpose()?;
         let sidecar = match spec.recipe {
             Some(recipe) if path != Path::new("-") => {

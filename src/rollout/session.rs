@@ -154,16 +154,7 @@ impl Session {
         config: &Config,
     ) -> Result<Session, Error> {
         let c = &model.config;
-        check_walk(c, &walk)?;
-        let schedule = Schedule::new(c, config.steps).map_err(Error::Setting)?;
-        let plan = Plan::new(
-            device.caps(),
-            model,
-            &walk,
-            config,
-            schedule.steps.len() as u32,
-        )?;
-        plan.check_fits(device.caps())?;
+        let (schedule, plan) = check(device, model, &walk, config)?;
         let dit = Dit::load(device, c, &model.weights, config.weights)?;
         let window = Window {
             frames: config.window.map(|w| w as usize),
@@ -188,6 +179,20 @@ impl Session {
             unwritten: None,
             model_secs: 0.0,
         })
+    }
+
+    /// The `plan` event of a session that is not begun: all checks of [`Session::new`], nothing loaded.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn preview(
+        device: &Device,
+        model: &ModelSource,
+        walk: &Walk,
+        config: &Config,
+    ) -> Result<Event, Error> {
+        let (_, plan) = check(device, model, walk, config)?;
+        Ok(plan.event())
     }
 
     /// The `plan` event.
@@ -360,6 +365,21 @@ impl Session {
             device: self.device.caps().title(),
         })
     }
+}
+
+/// All that can be refused before anything is loaded.
+fn check(
+    device: &Device,
+    model: &ModelSource,
+    walk: &Walk,
+    config: &Config,
+) -> Result<(Schedule, Plan), Error> {
+    check_walk(&model.config, walk)?;
+    let schedule = Schedule::new(&model.config, config.steps).map_err(Error::Setting)?;
+    let passes = schedule.steps.len() as u32;
+    let plan = Plan::new(device.caps(), model, walk, config, passes)?;
+    plan.check_fits(device.caps())?;
+    Ok((schedule, plan))
 }
 
 /// A frame of one colour is rarely a picture.
