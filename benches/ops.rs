@@ -258,7 +258,7 @@ fn main() {
         .iter()
         .filter(|s| wants("attention") || wants(s.name))
     {
-        for format in [KvFormat::F16] {
+        for format in [KvFormat::F16, KvFormat::F32] {
             bench_attention(&device, s, format);
         }
     }

@@ -35,7 +35,7 @@ pub enum Kind {
 pub enum Tier {
     /// f32 arithmetic within WebGPU's default limits, no optional feature.
     Portable,
-    /// Subgroup built-ins of one fixed size.
+    /// Subgroup built-ins of one fixed size of 4 to 16 lanes.
     Subgroups,
 }
 
@@ -126,9 +126,12 @@ impl Caps {
         limits: &wgpu::Limits,
         tier: TierRequest,
     ) -> Caps {
-        let fixed = info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 4;
+        // The subgroup kernels pay on CPU drivers, whose subgroups are narrow. At 32 lanes and more their tiles outgrow the
+        // registers of a lane, and the tiles in workgroup memory are the better shape.
+        let narrow = info.subgroup_min_size == info.subgroup_max_size
+            && (4..=16).contains(&info.subgroup_min_size);
         let subgroups =
-            tier == TierRequest::Best && fixed && features.contains(wgpu::Features::SUBGROUP);
+            tier == TierRequest::Best && narrow && features.contains(wgpu::Features::SUBGROUP);
         let mut caps = Caps {
             name: info.name.clone(),
             driver: format!("{} {}", info.driver, info.driver_info)
@@ -497,6 +500,14 @@ impl Device {
                 run_twin(dispatches);
                 Ok(())
             }
+        }
+    }
+
+    /// Keeps the work of one submit below `max` multiply-adds whatever the measured pace allows: for drivers that reset
+    /// the device early, and for tests of the slicing. A single workgroup is never cut.
+    pub fn limit_submit_work(&self, max: u64) {
+        if let Backend::Wgpu(b) = &self.shared.backend {
+            b.limit_submit_work(max);
         }
     }
 

@@ -122,30 +122,27 @@ fn knobs(caps: &Caps, split: RopeSplit, format: KvFormat, per_lane: u32) -> Vec<
         ("ROW_PAIRS", u32_of(split.row)),
         ("COL_PAIRS", u32_of(split.col)),
     ];
+    k.push(("STAGED", u32::from(caps.loads_compile_slowly)));
     if caps.tier == Tier::Subgroups {
-        k.extend([
-            ("LANES", caps.subgroup_size),
-            ("QUERIES", per_lane),
-            ("STAGED", u32::from(caps.loads_compile_slowly)),
-        ]);
+        k.extend([("LANES", caps.subgroup_size), ("QUERIES", per_lane)]);
     }
     k
 }
 
-/// All plans for the head widths of the models at hand. Other widths give the same text with other counts.
+/// Stands for the heads a model may bring: 20 for those whose quads are odd, then the usual ones. Other widths give the
+/// same text with other counts.
+const HEAD_DIMS: [usize; 5] = [20, 32, 64, 96, 128];
+
 fn plans(caps: &Caps) -> Vec<Vec<Knob>> {
     let mut all = Vec::new();
-    for head_dim in [32, 64, 128] {
+    for head_dim in HEAD_DIMS {
+        let mut counts: Vec<u32> = [1, 2, 3, 6]
+            .map(|n| queries_per_lane(caps, u32_of(head_dim), n * caps.subgroup_size))
+            .to_vec();
+        counts.dedup();
         for format in KvFormat::ALL {
-            let mut counts: Vec<u32> = [1, 2, 3, 6]
-                .map(|n| queries_per_lane(caps, head_dim, n * caps.subgroup_size))
-                .to_vec();
-            counts.dedup();
-            all.extend(
-                counts
-                    .into_iter()
-                    .map(|n| knobs(caps, RopeSplit::wan(head_dim as usize), format, n)),
-            );
+            let split = RopeSplit::wan(head_dim);
+            all.extend(counts.iter().map(|n| knobs(caps, split, format, *n)));
         }
     }
     all

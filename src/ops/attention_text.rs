@@ -1,6 +1,6 @@
 //! Writes the WGSL of `attention` for a head's channel split and a page format.
 //!
-//! Two variants. Portable: 64 queries a workgroup, one a lane, keys staged eight at a time in workgroup memory.
+//! Two variants. Portable: 64 queries a workgroup, one a lane, a few keys at a time staged in workgroup memory.
 //! Subgroup: one subgroup a workgroup, each lane loads and turns another key and hands it round with broadcasts, which on
 //! a CPU driver is several times cheaper than loading every key in every lane.
 
@@ -9,8 +9,10 @@ use std::fmt::Write as _;
 use super::KvFormat;
 use crate::gpu::{Knob, knob};
 
-/// Keys staged at a time in the portable kernel.
-const STAGED: u32 = 8;
+/// Keys staged at a time in the portable kernel: what 16 KiB hold of keys, values and scores.
+fn staged(quads: u32) -> u32 {
+    if quads <= 48 { 8 } else { 4 }
+}
 
 struct Shape {
     format: KvFormat,
@@ -374,10 +376,11 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
 pub(super) fn write_portable(knobs: &[Knob]) -> String {
     let s = Shape::new(knobs);
     let quads = s.quads;
+    let (frame, row, staged) = (s.frame, s.row, staged(quads));
     let mut t = s.head();
-    let (frame, row) = (s.frame, s.row);
     let _ = write!(t, "var<workgroup> ks: array<vec4<f32>, {n}>; // [key, quad]
 var<workgroup> vs: array<vec4<f32>, {n}>;
+var<workgroup> scores: array<f32, {}>; // [key, lane]: every lane its own
 
 fn pair_at(at: u32, pair: u32) -> vec2<f32> {{
     let both = positions[at + pair / 2u];
@@ -391,24 +394,24 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
 }}
 
 @compute @workgroup_size(64)
-", frame + row, frame + row, n = STAGED * quads);
+", staged * 64, frame + row, frame + row, n = staged * quads);
     t += MAIN;
     let queries = Queries {
         per_lane: 1,
         stride: 64,
         quads,
-        staged: false,
+        staged: knob(knobs, "STAGED") == 1,
     };
     queries.begin(&mut t, "tile * 64u + lane");
     t += FRAMES;
     let _ = writeln!(
         t,
-        "        for (var t0 = 0u; t0 < params.tokens_per_frame; t0 += {STAGED}u) {{"
+        "        for (var t0 = 0u; t0 < params.tokens_per_frame; t0 += {staged}u) {{"
     );
     let _ = writeln!(
         t,
         "            for (var e = lane; e < {}u; e += 64u) {{",
-        STAGED * quads
+        staged * quads
     );
     let _ = writeln!(
         t,
@@ -429,26 +432,35 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
             }
             workgroupBarrier();
 ";
-    for l in 0..STAGED {
-        let dots = (0..quads)
-            .map(|i| format!("dot(q0_{i}, ks[{}u])", l * quads + i))
-            .collect::<Vec<_>>()
-            .join(" + ");
-        let _ = writeln!(
-            t,
-            "            let s0_{l} = select(-1e30, {dots}, t0 + {l}u < params.tokens_per_frame);"
-        );
+    let dots = (0..quads)
+        .map(|i| format!("dot(q0_{i}, ks[at + {i}u])"))
+        .collect::<Vec<_>>()
+        .join(" + ");
+    let _ = writeln!(
+        t,
+        "            let n_keys = min({staged}u, params.tokens_per_frame - t0);
+            var most = m0;
+            for (var key = 0u; key < n_keys; key++) {{
+                let at = key * {quads}u;
+                let score = {dots};
+                scores[key * 64u + lane] = score;
+                most = max(most, score);
+            }}
+            let shrink = exp(m0 - most); m0 = most; l0 *= shrink;"
+    );
+    for i in 0..quads {
+        let _ = writeln!(t, "            acc0_{i} *= shrink;");
     }
-    softmax(&mut t, quads, 0, STAGED);
-    for l in 0..STAGED {
-        for i in 0..quads {
-            let _ = writeln!(
-                t,
-                "            acc0_{i} += w0_{l} * vs[{}u];",
-                l * quads + i
-            );
-        }
+    let _ = writeln!(
+        t,
+        "            for (var key = 0u; key < n_keys; key++) {{
+                let at = key * {quads}u;
+                let w = exp(scores[key * 64u + lane] - most); l0 += w;"
+    );
+    for i in 0..quads {
+        let _ = writeln!(t, "                acc0_{i} += w * vs[at + {i}u];");
     }
+    t += "            }\n";
     t += "            workgroupBarrier();\n        }\n    }\n";
     queries.end(&mut t);
     t += "}\n";

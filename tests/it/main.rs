@@ -2,3 +2,6 @@
 
 mod cli;
 mod media;
+mod ops;
+mod shaders;
+mod support;
