@@ -87,7 +87,7 @@ impl Positions {
             "grid too large for the rotation table"
         );
         let buffer = device.uniform("positions", TABLE_QUADS * 4)?;
-        let mut p = Positions {
+        let p = Positions {
             buffer,
             split,
             rows,
