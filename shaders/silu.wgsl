@@ -12,6 +12,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
     let g = group_index(wid, grid, params.first_group);
     let i = g * WG + lane;
     if g >= params.n_groups || i >= params.n { return; }
-    // exp overflows f32 beyond 88; the clamp changes nothing that f32 can tell from 0.
-    y[i] = x[i] / (1.0 + exp(min(-x[i], 80.0)));
+    // exp overflows f32 beyond 88, and below -80 the result is 0 to all that follows.
+    let v = x[i];
+    y[i] = select(v / (1.0 + exp(-max(v, -80.0))), 0.0, v < -80.0);
 }

@@ -24,6 +24,7 @@ struct Pace {
     work: u64,
     since: Option<Instant>,
     work_per_sec: f64,
+    limit: Option<u64>,
 }
 
 type PipelineKey = (&'static str, Vec<Knob>);
@@ -32,7 +33,8 @@ type PipelineKey = (&'static str, Vec<Knob>);
 pub(super) struct WgpuBackend {
     device: wgpu::Device,
     queue: wgpu::Queue,
-    params: wgpu::Buffer,
+    /// Held from filling it to the submit that reads it: a device may be shared by threads.
+    params: Mutex<wgpu::Buffer>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
     pace: Mutex<Pace>,
     fault: Arc<Mutex<Option<Fault>>>,
@@ -169,7 +171,7 @@ impl WgpuBackend {
             WgpuBackend {
                 device,
                 queue,
-                params,
+                params: Mutex::new(params),
                 pipelines: Mutex::default(),
                 pace,
                 fault,
@@ -324,7 +326,8 @@ impl WgpuBackend {
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &overrides,
-                    ..Default::default()
+                    // Every kernel writes workgroup memory before it reads it.
+                    zero_initialize_workgroup_memory: false,
                 },
                 cache: None,
             });
@@ -339,9 +342,20 @@ impl WgpuBackend {
         Ok(pipeline)
     }
 
+    pub(super) fn limit_submit_work(&self, max: u64) {
+        lock(&self.pace).limit = Some(max);
+    }
+
+    /// Work of one submit.
+    fn budget(&self) -> u64 {
+        let pace = lock(&self.pace);
+        let paced = (pace.work_per_sec * SUBMIT_SECS) as u64;
+        paced.min(pace.limit.unwrap_or(u64::MAX)).max(1)
+    }
+
     /// Cuts the dispatches into slices and the slices into submits, each within the time budget at the measured pace.
     pub(super) fn run(&self, caps: &Caps, dispatches: &[Dispatch]) -> Result<(), Error> {
-        let budget = ((lock(&self.pace).work_per_sec * SUBMIT_SECS) as u64).max(1);
+        let budget = self.budget();
         let mut batch = Batch::default();
         for d in dispatches {
             let pipeline = self.pipeline(caps, d)?;
@@ -367,12 +381,13 @@ impl WgpuBackend {
         if batch.slots == 0 {
             return Ok(());
         }
-        self.queue.write_buffer(&self.params, 0, &batch.params);
+        let params = lock(&self.params);
+        self.queue.write_buffer(&params, 0, &batch.params);
         let mut enc = self.device.create_command_encoder(&Default::default());
         {
             let mut pass = enc.begin_compute_pass(&Default::default());
             for (slot, s) in batch.slices.iter().enumerate() {
-                let group = self.bind(s, slot as u64);
+                let group = self.bind(s, &params, slot as u64);
                 pass.set_pipeline(&s.pipeline);
                 pass.set_bind_group(0, &group, &[]);
                 let x = s.count.min(caps.max_groups_per_dimension);
@@ -388,9 +403,9 @@ impl WgpuBackend {
         self.check()
     }
 
-    fn bind(&self, s: &Slice<'_>, slot: u64) -> wgpu::BindGroup {
+    fn bind(&self, s: &Slice<'_>, params: &wgpu::Buffer, slot: u64) -> wgpu::BindGroup {
         let params = wgpu::BufferBinding {
-            buffer: &self.params,
+            buffer: params,
             offset: slot * PARAMS_STRIDE,
             size: std::num::NonZeroU64::new(s.dispatch.params.len() as u64),
         };

@@ -468,6 +468,14 @@ impl Device {
         }
     }
 
+    /// Keeps the work of one submit below `max` multiply-adds whatever the measured pace allows: for drivers that reset
+    /// the device early, and for tests of the slicing. A single workgroup is never cut.
+    pub fn limit_submit_work(&self, max: u64) {
+        if let Backend::Wgpu(b) = &self.shared.backend {
+            b.limit_submit_work(max);
+        }
+    }
+
     /// Waits until all submitted work is done.
     ///
     /// # Errors

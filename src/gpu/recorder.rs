@@ -38,6 +38,11 @@ impl<'d> Recorder<'d> {
         self.device.caps()
     }
 
+    /// What has been recorded: kernels with their plans, in order.
+    pub fn plans(&self) -> impl Iterator<Item = (&'static Kernel, &Plan)> {
+        self.dispatches.iter().map(|d| (d.kernel, &d.plan))
+    }
+
     /// Names the work that follows, for `--timings`.
     pub fn stage(&mut self, name: &'static str) {
         self.stage = name;

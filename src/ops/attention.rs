@@ -112,9 +112,11 @@ fn knobs(caps: &Caps, tier: Tier, split: RopeSplit, format: KvFormat) -> Vec<Kno
     k
 }
 
+/// Stands for the heads a model may bring: 20 for those whose quads are odd, then the usual ones.
+const DIMS: [usize; 5] = [20, 32, 64, 96, 128];
+
 fn plans(caps: &Caps, tier: Tier) -> Vec<Vec<Knob>> {
-    let dims = [32, 64, 128];
-    dims.iter()
+    DIMS.iter()
         .flat_map(|d| {
             KvFormat::ALL
                 .iter()

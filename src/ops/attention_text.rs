@@ -1,6 +1,6 @@
 //! Writes the WGSL of `attention` for a head's channel split and a page format.
 //!
-//! Two variants. Portable: 64 queries a workgroup, one a lane, keys staged eight at a time in workgroup memory.
+//! Two variants. Portable: 64 queries a workgroup, one a lane, a few keys at a time staged in workgroup memory.
 //! Subgroup: one subgroup a workgroup, each lane loads and turns another key and hands it round with broadcasts, which on
 //! a CPU driver is several times cheaper than loading every key in every lane.
 
@@ -9,8 +9,10 @@ use std::fmt::Write as _;
 use super::KvFormat;
 use crate::gpu::{Knob, knob};
 
-/// Keys staged at a time in the portable kernel.
-const STAGED: u32 = 8;
+/// Keys staged at a time in the portable kernel: what 16 KiB hold of keys, values and scores.
+fn staged(quads: u32) -> u32 {
+    if quads <= 48 { 8 } else { 4 }
+}
 
 struct Shape {
     format: KvFormat,
@@ -102,6 +104,16 @@ const MAIN: &str = "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_
     let tile = g / params.n_heads;
 ";
 
+/// The buffer that rows of global memory pass through on their way to and from named scalars: a CPU driver takes seconds
+/// to compile a run of loads or stores, and nothing for a loop. The bound is always `QUADS`, but no compiler can know
+/// and unroll it.
+fn buffer(t: &mut String, quads: u32) {
+    let _ = writeln!(
+        t,
+        "    var buf: array<vec4<f32>, {quads}>;\n    let quads = min({quads}u, params.q_stride);"
+    );
+}
+
 /// Loads query `j` of the lane and its state: `q{j}_i`, `acc{j}_i`, `m{j}`, `l{j}`.
 fn begin(t: &mut String, quads: u32, j: u32, query: &str) {
     let _ = writeln!(
@@ -116,10 +128,14 @@ fn begin(t: &mut String, quads: u32, j: u32, query: &str) {
         t,
         "    let o_at{j} = (at{j} * params.n_heads + head) * {quads}u;"
     );
+    let _ = writeln!(
+        t,
+        "    for (var i = 0u; i < quads; i++) {{ buf[i] = q[q_at{j} + i] * params.scale; }}"
+    );
     for i in 0..quads {
         let _ = writeln!(
             t,
-            "    let q{j}_{i} = q[q_at{j} + {i}u] * params.scale; var acc{j}_{i} = vec4<f32>(0.0);"
+            "    let q{j}_{i} = buf[{i}]; var acc{j}_{i} = vec4<f32>(0.0);"
         );
     }
     // -1e30 stands for minus infinity, which WGSL may assume away.
@@ -127,8 +143,12 @@ fn begin(t: &mut String, quads: u32, j: u32, query: &str) {
         t,
         "    var m{j} = -1e30; var l{j} = 0.0;\n    if params.first == 0u {{\n        let s = state[at{j} * params.n_heads + head]; m{j} = s.x; l{j} = s.y;"
     );
+    let _ = writeln!(
+        t,
+        "        for (var i = 0u; i < quads; i++) {{ buf[i] = out[o_at{j} + i]; }}"
+    );
     for i in 0..quads {
-        let _ = writeln!(t, "        acc{j}_{i} = out[o_at{j} + {i}u];");
+        let _ = writeln!(t, "        acc{j}_{i} = buf[{i}];");
     }
     t.push_str("    }\n");
 }
@@ -140,8 +160,11 @@ fn end(t: &mut String, quads: u32, j: u32) {
         "    if inside{j} {{\n        let norm = select(1.0, 1.0 / l{j}, params.last == 1u);"
     );
     for i in 0..quads {
-        let _ = writeln!(t, "        out[o_at{j} + {i}u] = acc{j}_{i} * norm;");
+        let _ = writeln!(t, "        buf[{i}] = acc{j}_{i} * norm;");
     }
+    t.push_str(&format!(
+        "        for (var i = 0u; i < quads; i++) {{ out[o_at{j} + i] = buf[i]; }}\n"
+    ));
     let _ = writeln!(
         t,
         "        state[at{j} * params.n_heads + head] = vec2<f32>(m{j}, l{j});\n    }}"
@@ -232,6 +255,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     let mut t = s.head();
     let _ = writeln!(t, "@compute @workgroup_size({lanes})");
     t += MAIN;
+    buffer(&mut t, s.quads);
     for j in 0..per_lane {
         begin(
             &mut t,
@@ -299,10 +323,11 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
 pub(super) fn write_portable(knobs: &[Knob]) -> String {
     let s = Shape::new(knobs);
     let quads = s.quads;
+    let (frame, row, staged) = (s.frame, s.row, staged(quads));
     let mut t = s.head();
-    let (frame, row) = (s.frame, s.row);
     let _ = write!(t, "var<workgroup> ks: array<vec4<f32>, {n}>; // [key, quad]
 var<workgroup> vs: array<vec4<f32>, {n}>;
+var<workgroup> scores: array<f32, {}>; // [key, lane]: every lane its own
 
 fn pair_at(at: u32, pair: u32) -> vec2<f32> {{
     let both = positions[at + pair / 2u];
@@ -316,18 +341,19 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
 }}
 
 @compute @workgroup_size(64)
-", frame + row, frame + row, n = STAGED * quads);
+", staged * 64, frame + row, frame + row, n = staged * quads);
     t += MAIN;
+    buffer(&mut t, quads);
     begin(&mut t, quads, 0, "tile * 64u + lane");
     t += FRAMES;
     let _ = writeln!(
         t,
-        "        for (var t0 = 0u; t0 < params.tokens_per_frame; t0 += {STAGED}u) {{"
+        "        for (var t0 = 0u; t0 < params.tokens_per_frame; t0 += {staged}u) {{"
     );
     let _ = writeln!(
         t,
         "            for (var e = lane; e < {}u; e += 64u) {{",
-        STAGED * quads
+        staged * quads
     );
     let _ = writeln!(
         t,
@@ -348,26 +374,35 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
             }
             workgroupBarrier();
 ";
-    for l in 0..STAGED {
-        let dots = (0..quads)
-            .map(|i| format!("dot(q0_{i}, ks[{}u])", l * quads + i))
-            .collect::<Vec<_>>()
-            .join(" + ");
-        let _ = writeln!(
-            t,
-            "            let s0_{l} = select(-1e30, {dots}, t0 + {l}u < params.tokens_per_frame);"
-        );
+    let dots = (0..quads)
+        .map(|i| format!("dot(q0_{i}, ks[at + {i}u])"))
+        .collect::<Vec<_>>()
+        .join(" + ");
+    let _ = writeln!(
+        t,
+        "            let n_keys = min({staged}u, params.tokens_per_frame - t0);
+            var most = m0;
+            for (var key = 0u; key < n_keys; key++) {{
+                let at = key * {quads}u;
+                let s = {dots};
+                scores[key * 64u + lane] = s;
+                most = max(most, s);
+            }}
+            let shrink = exp(m0 - most); m0 = most; l0 *= shrink;"
+    );
+    for i in 0..quads {
+        let _ = writeln!(t, "            acc0_{i} *= shrink;");
     }
-    softmax(&mut t, quads, 0, STAGED);
-    for l in 0..STAGED {
-        for i in 0..quads {
-            let _ = writeln!(
-                t,
-                "            acc0_{i} += w0_{l} * vs[{}u];",
-                l * quads + i
-            );
-        }
+    let _ = writeln!(
+        t,
+        "            for (var key = 0u; key < n_keys; key++) {{
+                let at = key * {quads}u;
+                let w = exp(scores[key * 64u + lane] - most); l0 += w;"
+    );
+    for i in 0..quads {
+        let _ = writeln!(t, "                acc0_{i} += w * vs[at + {i}u];");
     }
+    t += "            }\n";
     t += "            workgroupBarrier();\n        }\n    }\n";
     end(&mut t, quads, 0);
     t += "}\n";

@@ -21,20 +21,25 @@ struct Params {
 @group(0) @binding(5) var<storage, read> table: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> cond: array<vec4<f32>>;
 
-// exp overflows f32 beyond 88; the clamp changes nothing that f32 can tell from 0.
+// u / (1 + exp(-z)). exp overflows f32 beyond 88, and where z is below -80 the result is 0 to all that follows.
+fn gated(u: vec4<f32>, z: vec4<f32>) -> vec4<f32> {
+    let least = vec4<f32>(-80.0);
+    return select(u / (1.0 + exp(-max(z, least))), vec4<f32>(0.0), z < least);
+}
+
 fn act(u: vec4<f32>) -> vec4<f32> {
     if params.act == 1u {
-        let z = 1.5957691216057308 * (u + 0.044715 * u * u * u); // 2 sqrt(2 / pi): 0.5 (1 + tanh(a)) = 1 / (1 + exp(-2 a))
-        return u / (1.0 + exp(min(-z, vec4<f32>(80.0))));
+        // 2 sqrt(2 / pi), for 0.5 (1 + tanh(a)) = 1 / (1 + exp(-2 a))
+        return gated(u, 1.5957691216057308 * (u + 0.044715 * u * u * u));
     }
     if params.act == 2u {
-        return u / (1.0 + exp(min(-u, vec4<f32>(80.0))));
+        return gated(u, u);
     }
     return u;
 }
 
 fn put(row: u32, quad: u32, sum: vec4<f32>) {
-    if row >= params.n_rows || quad >= params.n_quads { return; }
+    if quad >= params.n_quads { return; }
     var r = act(sum + bias[quad]);
     let at = row * params.n_quads + quad;
     if params.store == 2u {
@@ -72,6 +77,22 @@ fn weights(format: u32) -> (&'static str, &'static str) {
 fn head(format: u32) -> String {
     let (word, quad) = weights(format);
     HEAD.replace("WORD", word) + quad
+}
+
+/// Stores the sums `s0..n` of rows from `row` on. In a loop, because a CPU driver takes many seconds to compile a copy of
+/// `put` for each row; its end depends on params, so that no compiler unrolls it.
+fn puts(t: &mut String, n: u32, row: &str, quad: &str) {
+    let sums = (0..n)
+        .map(|r| format!("s{r}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let _ = writeln!(
+        t,
+        "    var sums = array<vec4<f32>, {n}>({sums});
+    let first_row = {row};
+    let end = min(first_row + {n}u, params.n_rows);
+    for (var r = first_row; r < end; r++) {{ put(r, {quad}, sums[r - first_row]); }}"
+    );
 }
 
 pub(super) fn write_portable(knobs: &[Knob]) -> String {
@@ -112,9 +133,7 @@ var<workgroup> ws: array<vec4<f32>, 128>; // [32 columns, 4 quads]
         workgroupBarrier();
     }
 ";
-    for i in 0..4 {
-        let _ = writeln!(t, "    put(row0 + r + {i}u, (col0 + c) / 4u, s{i});");
-    }
+    puts(&mut t, 4, "row0 + r", "(col0 + c) / 4u");
     t += "}\n";
     t
 }
@@ -157,9 +176,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
         );
     }
     t += "    }\n";
-    for r in 0..rows {
-        let _ = writeln!(t, "    put(row0 + {r}u, column, s{r});");
-    }
+    puts(&mut t, rows, "row0", "column");
     t += "}\n";
     t
 }

@@ -98,7 +98,8 @@ fn twin(l: &mut Launch<'_>) {
     let p: Params = l.params();
     let (mut x, weight): (Vec<f32>, Vec<f32>) = (l.read(1), l.read(2));
     let (n, parts) = (p.n_quads as usize * 4, p.n_parts as usize);
-    for row in x.chunks_exact_mut(p.row_stride as usize * 4) {
+    let n_rows = p.n_groups as usize / parts;
+    for row in x.chunks_exact_mut(p.row_stride as usize * 4).take(n_rows) {
         for (v, w) in row[..n * parts]
             .chunks_exact_mut(n)
             .zip(weight.chunks_exact(n))

@@ -1,0 +1,12 @@
+//! Every op on the adapter, at its best and at the portable tier, against its CPU twin.
+
+mod attention;
+mod kv_store;
+mod linear;
+mod mix;
+mod norm;
+mod patch;
+mod rms_norm;
+mod rope;
+mod silu;
+mod slices;
