@@ -270,13 +270,13 @@ impl WgpuBackend {
         let mut enc = self.device.create_command_encoder(&Default::default());
         enc.copy_buffer_to_buffer(src, offset, &staging, 0, bytes);
         self.queue.submit([enc.finish()]);
-        let mapped = Arc::new(Mutex::new(None));
-        let told = mapped.clone();
-        staging
-            .slice(..)
-            .map_async(wgpu::MapMode::Read, move |r| *lock(&told) = Some(r.is_ok()));
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |r| {
+            let _ = tell.send(r.is_ok());
+        });
         self.wait()?;
-        if *lock(&mapped) != Some(true) {
+        // Another thread's wait may be the one that tells, a moment after this one's has returned.
+        if told.recv() != Ok(true) {
             return Err(Error::Device {
                 message: "reading a buffer back failed".into(),
             });

@@ -48,6 +48,18 @@ pub struct Pass<'a> {
     pub kv_only: bool,
 }
 
+impl TextCache {
+    /// K (after its norm) and V of a block, each `[text_len, head, head_dim]`.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn read(&self, device: &Device, block: usize) -> Result<(Vec<f32>, Vec<f32>), Error> {
+        let (k, v) = &self.blocks[block];
+        let (k, v) = (device.read_all(k)?, device.read_all(v)?);
+        Ok((self.format.unpack(&k), self.format.unpack(&v)))
+    }
+}
+
 impl Pass<'_> {
     fn n_frames(&self) -> usize {
         (self.frames.end - self.frames.start) as usize
@@ -322,7 +334,7 @@ impl Dit {
             ),
         );
         device.run(rec)?;
-        tape.read(device, "time_sin", &act.sinusoid, n * freq)?;
+        tape.read_rows(device, "time_sin", &act.sinusoid, n, [freq, w.time_up.k])?;
         tape.read(device, "time_emb", &act.cond, n * d)?;
         tape.read(device, "time_proj", &act.cond6, n * 6 * d)
     }
@@ -594,7 +606,7 @@ impl Dit {
         rec = tape.cut(device, rec, |t| {
             t.read(device, "xq_norm", &c.q, n_rows * d)?;
             t.read(device, "cross", &act.attn, n_rows * d)?;
-            t.alone(device, "cross_o", &act.attn, &w.o, n_rows, Activation::None)
+            t.alone(device, "cross_o", &act.attn, &w.o, n_rows, d)
         })?;
         linear(
             &mut rec,
@@ -641,17 +653,16 @@ impl Dit {
                 &act.h,
                 &block.ffn_up,
                 n_rows,
-                Activation::None,
+                self.config.ffn_hidden as usize,
             )?;
-            t.read(device, "ffn_act", &act.ffn, n_rows * block.ffn_up.n)?;
-            t.alone(
+            t.read_rows(
                 device,
-                "ffn_down",
+                "ffn_act",
                 &act.ffn,
-                &block.ffn_down,
                 n_rows,
-                Activation::None,
-            )
+                [self.config.ffn_hidden as usize, block.ffn_up.n],
+            )?;
+            t.alone(device, "ffn_down", &act.ffn, &block.ffn_down, n_rows, d)
         })?;
         let store = self.gated(act, block, 5);
         linear(
@@ -710,7 +721,9 @@ impl Dit {
         );
         device.run(rec)?;
         tape.read(device, "head.in", &act.h, n_rows * d)?;
-        tape.read(device, "head.out", &act.head, n_rows * head.n)
+        let [_, ph, pw] = self.config.patch;
+        let width = (ph * pw * self.config.out_channels) as usize;
+        tape.read_rows(device, "head.out", &act.head, n_rows, [width, head.n])
     }
 }
 

@@ -62,7 +62,7 @@ impl<'a> Tape<'a> {
         }
     }
 
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         device: &Device,
         name: &str,
@@ -76,8 +76,24 @@ impl<'a> Tape<'a> {
         Ok(())
     }
 
+    /// As [`Tape::read`], of rows that are padded from `width` to `stride` values.
+    pub(super) fn read_rows(
+        &mut self,
+        device: &Device,
+        name: &str,
+        buffer: &Buffer<f32>,
+        n_rows: usize,
+        [width, stride]: [usize; 2],
+    ) -> Result<(), Error> {
+        if self.sink.is_some() {
+            let values = device.read(buffer, 0..n_rows * stride)?;
+            self.put(name, column(&values, stride, 0, width));
+        }
+        Ok(())
+    }
+
     /// When recording: runs what was recorded so far, lets `look` read, and goes on with an empty recorder.
-    pub(super) fn cut<'d>(
+    pub(crate) fn cut<'d>(
         &mut self,
         device: &'d Device,
         rec: Recorder<'d>,
@@ -91,7 +107,7 @@ impl<'a> Tape<'a> {
         Ok(device.recorder())
     }
 
-    /// A linear layer by itself, without the activation or residual that the block fuses into it.
+    /// A linear layer of `width` outputs by itself, without the activation or residual that the block fuses into it.
     pub(super) fn alone(
         &mut self,
         device: &Device,
@@ -99,7 +115,7 @@ impl<'a> Tape<'a> {
         x: &Buffer<f32>,
         matrix: &Matrix,
         n_rows: usize,
-        act: Activation,
+        width: usize,
     ) -> Result<(), Error> {
         let y = device.zeros(Purpose::Scratch, "probe", n_rows * matrix.n)?;
         let mut rec = device.recorder();
@@ -110,12 +126,12 @@ impl<'a> Tape<'a> {
                 matrix,
                 y: &y,
                 n_rows,
-                act,
+                act: Activation::None,
                 store: Store::Set,
             },
         );
         device.run(rec)?;
-        self.read(device, name, &y, n_rows * matrix.n)
+        self.read_rows(device, name, &y, n_rows, [width, matrix.n])
     }
 
     /// The layer norm of x before its modulation.
@@ -233,7 +249,7 @@ impl<'a> Tape<'a> {
             &act.attn,
             &block.attn.o,
             n_rows,
-            Activation::None,
+            dit.config.hidden as usize,
         )
     }
 }

@@ -21,7 +21,7 @@ pub use linear::{Activation, Linear, Matrix, Store, WeightFormat, linear};
 pub use mix::{mix, mix_limited};
 pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};
-pub use positions::{Positions, RopeSplit};
+pub use positions::{Positions, RopeSplit, turns};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
 pub use silu::silu;

@@ -166,13 +166,20 @@ impl Positions {
     /// Cosine and sine of every pair of one axis at `position`, padded to whole `vec4`s.
     fn angles(&self, position: i64, n_pairs: usize) -> Vec<f32> {
         let mut out = Vec::with_capacity(n_pairs.div_ceil(2) * 4);
-        for j in 0..n_pairs {
-            let angle = position as f64 * self.theta.powf(-(j as f64) / n_pairs as f64);
-            out.extend([angle.cos() as f32, angle.sin() as f32]);
+        for (cos, sin) in turns(self.theta, n_pairs, position) {
+            out.extend([cos as f32, sin as f32]);
         }
         out.resize(n_pairs.div_ceil(2) * 4, 0.0);
         out
     }
+}
+
+/// Cosine and sine of the angles `position * theta^(-j / n_pairs)` by which an axis turns its pairs j.
+pub fn turns(theta: f64, n_pairs: usize, position: i64) -> impl Iterator<Item = (f64, f64)> {
+    (0..n_pairs).map(move |j| {
+        let angle = position as f64 * theta.powf(-(j as f64) / n_pairs as f64);
+        (angle.cos(), angle.sin())
+    })
 }
 
 /// The same table as the twins read it.

@@ -103,6 +103,11 @@ impl Sampler {
         Ok(())
     }
 
+    /// The text, once it is set.
+    pub fn text(&self) -> Option<&TextCache> {
+        self.text.as_ref()
+    }
+
     /// Makes room for a chunk in the cache and takes its starting latents `[frame, channel, y, x]`, noise already scaled.
     ///
     /// # Errors
@@ -142,6 +147,7 @@ impl Sampler {
         tape: &mut Tape<'_>,
     ) -> Result<(), SamplerError> {
         let s = self.schedule.steps[step];
+        let n_frames = frames.clone().count();
         self.pass(
             &Pass {
                 frames,
@@ -163,6 +169,9 @@ impl Sampler {
             },
             Update::Velocity { sigma, renoise } => {
                 mix(&mut rec, x, y, 1.0, -sigma);
+                rec = tape.cut(&self.device, rec, |t| {
+                    t.read(&self.device, "x0", x, n_frames * self.frame_values())
+                })?;
                 if let Some(next) = renoise {
                     self.device.write(&self.act.noise, 0, &noise());
                     mix(&mut rec, x, &self.act.noise, 1.0 - next, next);

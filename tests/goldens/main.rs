@@ -1,0 +1,284 @@
+//! Goldens: what reference implementations recorded on small models must come out here, tensor by tensor.
+//!
+//! The sets lie below `LONGTAKE_GOLDENS` (default: `tests/fixtures`), one folder each; every size is read from them, so
+//! that other sets of the same form run unchanged. Tests are named after their set. What a set lacks is named as absent;
+//! what it has and no check looks at is a failure, and so is a set with nothing to check.
+
+mod check;
+mod device;
+mod dit;
+mod file;
+mod rope;
+mod scheduler;
+mod tiny;
+
+use check::Check;
+use device::On;
+use dit::Storage;
+use file::Set;
+use longtake::ops::{KvFormat, WeightFormat};
+
+/// Every set there is a check for.
+const SETS: [&str; 2] = ["selfforcing", "tiny/rooms"];
+
+/// Share of a tensor's maximum that f32 arithmetic may be off by, after whole roll-outs.
+const F32: f64 = 1e-4;
+/// The same with weights, keys and values in half floats.
+const F16: f64 = 2e-2;
+/// The demo world: six layers deep, two passes a frame.
+const TINY: f64 = 1e-3;
+
+const FULL: Storage = Storage {
+    weights: WeightFormat::F32,
+    kv: KvFormat::F32,
+    page_frames: None,
+};
+const HALF: Storage = Storage {
+    weights: WeightFormat::F16,
+    kv: KvFormat::F16,
+    page_frames: None,
+};
+
+/// Files of `selfforcing` that need the network's weights.
+const ROLLOUTS: [&str; 4] = ["dit", "dit_kv_override", "dit_window", "dit_window2"];
+
+fn ops(file: &str, run: fn(&mut Check, &longtake::gpu::Device), title: &str, on: On) {
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, &format!("{file}.safetensors"), title, F32) else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    run(&mut check, &device);
+    check.finish();
+}
+
+fn rollout(file: &str, title: &str, on: On, storage: Storage) {
+    let tol = if storage.weights == WeightFormat::F32 {
+        F32
+    } else {
+        F16
+    };
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, &format!("{file}.safetensors"), title, tol) else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    if dit::run(&mut check, &set, file, &device, storage).is_none()
+        && !set.has("weights_dit.safetensors")
+    {
+        return;
+    }
+    check.finish();
+}
+
+fn rooms(title: &str, on: On, storage: Storage) {
+    let Some(set) = Set::find("tiny/rooms") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, "golden.safetensors", title, TINY) else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    if tiny::run(&mut check, &set, &device, storage.weights, storage.kv).is_none()
+        && !set.has("weights.safetensors")
+    {
+        return;
+    }
+    check.finish();
+}
+
+#[test]
+fn selfforcing_has_something_to_check() {
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let has = |file: &&str| set.has(&format!("{file}.safetensors"));
+    let any =
+        ["rope", "scheduler"].iter().any(has) || has(&"weights_dit") && ROLLOUTS.iter().any(has);
+    assert!(any, "nothing to check in {}", set.folder.display());
+}
+
+#[test]
+fn selfforcing_rope() {
+    ops("rope", rope::run, "selfforcing_rope", On::Best);
+}
+
+#[test]
+fn selfforcing_rope_twin() {
+    ops("rope", rope::run, "selfforcing_rope_twin", On::Twin);
+}
+
+#[test]
+fn selfforcing_scheduler() {
+    ops(
+        "scheduler",
+        scheduler::run,
+        "selfforcing_scheduler",
+        On::Best,
+    );
+}
+
+#[test]
+fn selfforcing_scheduler_twin() {
+    ops(
+        "scheduler",
+        scheduler::run,
+        "selfforcing_scheduler_twin",
+        On::Twin,
+    );
+}
+
+#[test]
+fn selfforcing_dit() {
+    rollout("dit", "selfforcing_dit", On::Best, FULL);
+}
+
+#[test]
+fn selfforcing_dit_f16() {
+    rollout("dit", "selfforcing_dit_f16", On::Best, HALF);
+}
+
+#[test]
+fn selfforcing_dit_portable() {
+    rollout("dit", "selfforcing_dit_portable", On::Portable, FULL);
+}
+
+#[test]
+fn selfforcing_dit_portable_f16() {
+    rollout("dit", "selfforcing_dit_portable_f16", On::Portable, HALF);
+}
+
+#[test]
+fn selfforcing_dit_twin() {
+    rollout("dit", "selfforcing_dit_twin", On::Twin, FULL);
+}
+
+#[test]
+fn selfforcing_dit_twin_f16() {
+    rollout("dit", "selfforcing_dit_twin_f16", On::Twin, HALF);
+}
+
+#[test]
+fn selfforcing_dit_pages() {
+    rollout(
+        "dit",
+        "selfforcing_dit_pages",
+        On::Best,
+        Storage {
+            page_frames: Some(2),
+            ..FULL
+        },
+    );
+}
+
+#[test]
+fn selfforcing_dit_kv_override() {
+    rollout(
+        "dit_kv_override",
+        "selfforcing_dit_kv_override",
+        On::Best,
+        FULL,
+    );
+}
+
+#[test]
+fn selfforcing_dit_kv_override_f16() {
+    rollout(
+        "dit_kv_override",
+        "selfforcing_dit_kv_override_f16",
+        On::Best,
+        HALF,
+    );
+}
+
+#[test]
+fn selfforcing_dit_kv_override_pages() {
+    rollout(
+        "dit_kv_override",
+        "selfforcing_dit_kv_override_pages",
+        On::Twin,
+        Storage {
+            page_frames: Some(4),
+            ..FULL
+        },
+    );
+}
+
+#[test]
+fn selfforcing_dit_window() {
+    rollout("dit_window", "selfforcing_dit_window", On::Best, FULL);
+}
+
+#[test]
+fn selfforcing_dit_window_f16() {
+    rollout("dit_window", "selfforcing_dit_window_f16", On::Best, HALF);
+}
+
+#[test]
+fn selfforcing_dit_window_pages() {
+    rollout(
+        "dit_window",
+        "selfforcing_dit_window_pages",
+        On::Twin,
+        Storage {
+            page_frames: Some(1),
+            ..FULL
+        },
+    );
+}
+
+#[test]
+fn selfforcing_dit_window2() {
+    rollout("dit_window2", "selfforcing_dit_window2", On::Best, FULL);
+}
+
+#[test]
+fn selfforcing_dit_window2_f16() {
+    rollout("dit_window2", "selfforcing_dit_window2_f16", On::Best, HALF);
+}
+
+#[test]
+fn selfforcing_dit_window2_pages() {
+    rollout(
+        "dit_window2",
+        "selfforcing_dit_window2_pages",
+        On::Best,
+        Storage {
+            page_frames: Some(2),
+            ..FULL
+        },
+    );
+}
+
+#[test]
+fn tiny_rooms_has_something_to_check() {
+    let Some(set) = Set::find("tiny/rooms") else {
+        return;
+    };
+    let any = set.has("golden.safetensors") && set.has("weights.safetensors");
+    assert!(any, "nothing to check in {}", set.folder.display());
+}
+
+#[test]
+fn tiny_rooms_golden() {
+    rooms("tiny_rooms_golden", On::Best, FULL);
+}
+
+#[test]
+fn tiny_rooms_golden_f16() {
+    rooms("tiny_rooms_golden_f16", On::Best, HALF);
+}
+
+#[test]
+fn tiny_rooms_golden_portable_f16() {
+    rooms("tiny_rooms_golden_portable_f16", On::Portable, HALF);
+}
+
+#[test]
+fn tiny_rooms_golden_twin() {
+    rooms("tiny_rooms_golden_twin", On::Twin, FULL);
+}
