@@ -333,7 +333,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     turn(&mut t, &s);
     for l in 0..lanes {
         for j in 0..per_lane {
-            let _ = writeln!(t, "            var s{j}_{l} = 0.0;");
+            let _ = writeln!(t, "            var p{j}_{l} = vec4<f32>(0.0);");
         }
         for i in 0..s.quads {
             let _ = writeln!(
@@ -341,13 +341,13 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
                 "            let b{l}_{i} = subgroupBroadcast(k{i}, {l}u);"
             );
             for j in 0..per_lane {
-                let _ = writeln!(t, "            s{j}_{l} += dot(q{j}_{i}, b{l}_{i});");
+                let _ = writeln!(t, "            p{j}_{l} += q{j}_{i} * b{l}_{i};");
             }
         }
         for j in 0..per_lane {
             let _ = writeln!(
                 t,
-                "            s{j}_{l} = select(-1e30, s{j}_{l}, t0 + {l}u < params.tokens_per_frame);"
+                "            let s{j}_{l} = select(-1e30, (p{j}_{l}.x + p{j}_{l}.y) + (p{j}_{l}.z + p{j}_{l}.w), t0 + {l}u < params.tokens_per_frame);"
             );
         }
     }
