@@ -4,6 +4,7 @@ pub mod cache;
 pub mod decode;
 pub mod frame;
 pub mod gpu;
+pub mod media;
 pub mod model;
 pub mod ops;
 pub mod rollout;

@@ -51,21 +51,34 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(|p| p.into_inner())
 }
 
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env())
+fn instance(backends: wgpu::Backends) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle().with_env();
+    descriptor.backends = backends;
+    wgpu::Instance::new(descriptor)
 }
 
-fn backends() -> wgpu::Backends {
-    wgpu::Backends::from_env().unwrap_or_else(wgpu::Backends::all)
+/// All adapters of the back ends asked for by `WGPU_BACKEND`; else of Vulkan, Metal and DX12, and where these have none,
+/// of GL. GL would list the same hardware again, and its loader writes to standard error where there is no display.
+fn adapters() -> Vec<(wgpu::Adapter, Caps)> {
+    match wgpu::Backends::from_env() {
+        Some(backends) => adapters_of(backends),
+        None => {
+            let list = adapters_of(wgpu::Backends::PRIMARY);
+            match list.is_empty() {
+                true => adapters_of(wgpu::Backends::GL),
+                false => list,
+            }
+        }
+    }
 }
 
-/// All adapters, best first: what `devices` prints and what an index means.
-fn adapters(instance: &wgpu::Instance) -> Vec<(wgpu::Adapter, Caps)> {
+/// Adapters, best first: what `devices` prints and what an index means.
+fn adapters_of(backends: wgpu::Backends) -> Vec<(wgpu::Adapter, Caps)> {
     let low_power = matches!(
         wgpu::PowerPreference::from_env(),
         Some(wgpu::PowerPreference::LowPower)
     );
-    let mut list: Vec<_> = pollster::block_on(instance.enumerate_adapters(backends()))
+    let mut list: Vec<_> = pollster::block_on(instance(backends).enumerate_adapters(backends))
         .into_iter()
         .map(|a| {
             let caps = Caps::of(&a.get_info(), a.features(), &a.limits(), TierRequest::Best);
@@ -87,7 +100,7 @@ fn adapters(instance: &wgpu::Instance) -> Vec<(wgpu::Adapter, Caps)> {
 
 /// Caps of every usable adapter, best first.
 pub(super) fn list() -> Vec<Caps> {
-    adapters(&instance()).into_iter().map(|(_, c)| c).collect()
+    adapters().into_iter().map(|(_, c)| c).collect()
 }
 
 fn choose(
@@ -121,7 +134,7 @@ impl WgpuBackend {
     pub(super) fn open(select: &Select) -> Result<(WgpuBackend, Caps), Error> {
         let from_env = std::env::var("WGPU_ADAPTER_NAME").ok();
         let wanted = select.device.as_deref().or(from_env.as_deref());
-        let (adapter, best) = choose(adapters(&instance()), wanted)?;
+        let (adapter, best) = choose(adapters(), wanted)?;
         let (features, limits) = match select.tier {
             TierRequest::Best => (
                 adapter.features() & wgpu::Features::SUBGROUP,

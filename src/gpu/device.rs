@@ -35,7 +35,7 @@ pub enum Kind {
 pub enum Tier {
     /// f32 arithmetic within WebGPU's default limits, no optional feature.
     Portable,
-    /// Subgroup built-ins of one fixed size.
+    /// Subgroup built-ins of one fixed size of 4 to 16 lanes.
     Subgroups,
 }
 
@@ -82,6 +82,11 @@ pub struct Caps {
     pub max_workgroup_bytes: u32,
     /// Largest uniform binding in bytes.
     pub max_uniform_bytes: u64,
+    /// The driver's compiler takes seconds over shaders with dozens of load expressions (Mesa's llvmpipe since 23; its
+    /// version 22 takes longer over the indexed arrays that avoid them).
+    pub loads_compile_slowly: bool,
+    /// Memory that is free for this device where that can be known: the host's, for devices that live in it.
+    pub memory_bytes: Option<u64>,
 }
 
 impl Caps {
@@ -110,6 +115,8 @@ impl Caps {
             max_groups_per_dimension: 65_535,
             max_workgroup_bytes: 16 << 10,
             max_uniform_bytes: 64 << 10,
+            loads_compile_slowly: false,
+            memory_bytes: host_memory(),
         }
     }
 
@@ -119,9 +126,12 @@ impl Caps {
         limits: &wgpu::Limits,
         tier: TierRequest,
     ) -> Caps {
-        let fixed = info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 4;
+        // The subgroup kernels pay on CPU drivers, whose subgroups are narrow. At 32 lanes and more their tiles outgrow the
+        // registers of a lane, and the tiles in workgroup memory are the better shape.
+        let narrow = info.subgroup_min_size == info.subgroup_max_size
+            && (4..=16).contains(&info.subgroup_min_size);
         let subgroups =
-            tier == TierRequest::Best && fixed && features.contains(wgpu::Features::SUBGROUP);
+            tier == TierRequest::Best && narrow && features.contains(wgpu::Features::SUBGROUP);
         let mut caps = Caps {
             name: info.name.clone(),
             driver: format!("{} {}", info.driver, info.driver_info)
@@ -141,12 +151,16 @@ impl Caps {
                 Tier::Portable
             },
             subgroup_size: if subgroups { info.subgroup_min_size } else { 0 },
+            loads_compile_slowly: slow_loads(&info.driver, &info.driver_info),
             has_f16: features.contains(wgpu::Features::SHADER_F16),
             has_cooperative_matrix: features
                 .contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             ..Caps::twin()
         };
         caps.set_limits(limits);
+        if !matches!(caps.kind, Kind::Software | Kind::Integrated) {
+            caps.memory_bytes = None; // a card's own memory: no portable API tells
+        }
         caps
     }
 
@@ -169,6 +183,27 @@ impl Caps {
     pub fn title(&self) -> String {
         format!("{} ({})", self.name, self.backend)
     }
+}
+
+/// Whether the driver is an llvmpipe later than Mesa 22. `info` reads like `Mesa 25.0.7 (LLVM 15.0.6)`.
+fn slow_loads(driver: &str, info: &str) -> bool {
+    let major = info
+        .strip_prefix("Mesa ")
+        .and_then(|v| v.split('.').next())
+        .and_then(|v| v.parse::<u32>().ok());
+    driver == "llvmpipe" && major.is_none_or(|v| v > 22)
+}
+
+/// Free bytes of main memory, on Linux.
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 /// Which tier to ask for.

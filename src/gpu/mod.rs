@@ -18,6 +18,9 @@ pub use kernel::{Kernel, Knob, Launch, Plan, Source, knob};
 pub use ledger::{Ledger, Purpose};
 pub use recorder::Recorder;
 
+/// Device bytes a GPU executor keeps for itself, in the ledger under scratch.
+pub const EXECUTOR_BYTES: u64 = backend_wgpu::WgpuBackend::OWN_BYTES;
+
 /// Every usable adapter, best first; the index is what `--device N` means.
 pub fn list_devices() -> Vec<Caps> {
     backend_wgpu::list()

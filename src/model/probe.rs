@@ -10,9 +10,12 @@ use super::load::Block;
 use crate::gpu::{Buffer, Device, Purpose, Recorder};
 use crate::ops::{Activation, Linear, Matrix, NormMode, Rope, Store, linear, norm, rope};
 
+/// Takes an intermediate tensor by name, row-major.
+pub type Sink<'a> = &'a mut dyn FnMut(&str, Vec<f32>);
+
 /// Receives intermediate tensors by name, as `name` or `b<layer>.name`, row-major.
 pub struct Tape<'a> {
-    sink: Option<&'a mut dyn FnMut(&str, Vec<f32>)>,
+    sink: Option<Sink<'a>>,
     layer: Option<usize>,
 }
 
@@ -35,7 +38,7 @@ impl<'a> Tape<'a> {
     }
 
     /// Gives every intermediate tensor to `sink`.
-    pub fn record(sink: &'a mut dyn FnMut(&str, Vec<f32>)) -> Tape<'a> {
+    pub fn record(sink: Sink<'a>) -> Tape<'a> {
         Tape {
             sink: Some(sink),
             layer: None,

@@ -10,13 +10,19 @@ use bytemuck::{Pod, Zeroable};
 use super::attention_text::{write_portable, write_subgroup};
 use super::positions::HostTable;
 use super::{KvFormat, Positions, RopeSplit, u32_of};
-use crate::gpu::{Buffer, Caps, Kernel, Knob, Launch, Plan, Recorder, Source, Tier};
+use crate::gpu::{Buffer, Caps, Kernel, Kind, Knob, Launch, Plan, Recorder, Source, Tier};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "attention",
     source: Source::Written(write_portable),
     params_bytes: size_of::<Params>(),
-    plans: |caps| plans(caps, Tier::Portable),
+    plans: |caps| {
+        plans(&Caps {
+            tier: Tier::Portable,
+            subgroup_size: 0,
+            ..caps.clone()
+        })
+    },
     twin,
 };
 
@@ -26,7 +32,7 @@ pub(super) static KERNEL_SG: Kernel = Kernel {
     params_bytes: size_of::<Params>(),
     plans: |caps| {
         if caps.tier == Tier::Subgroups {
-            plans(caps, Tier::Subgroups)
+            plans(caps)
         } else {
             Vec::new()
         }
@@ -90,39 +96,56 @@ pub(super) struct Params {
     rope: u32,
     first: u32,
     last: u32,
+    lane_quads: u32,
     scale: f32,
 }
 
-/// Queries a lane of the subgroup kernel holds: more of them share one key's load and broadcasts, until registers end.
-fn queries_per_lane(head_dim: u32) -> u32 {
-    if head_dim <= 64 { 2 } else { 1 }
+/// Queries a lane of the subgroup kernel holds: more of them share one key's load and broadcasts, which on a CPU driver
+/// is most of the cost; on a GPU registers are, and one is best.
+fn queries_per_lane(caps: &Caps, head_dim: u32, n_queries: u32) -> u32 {
+    let most = match (caps.kind, head_dim) {
+        (Kind::Software, ..=64) => 6,
+        (Kind::Software, ..=128) => 3,
+        _ => 1,
+    };
+    let wanted = n_queries.div_ceil(caps.subgroup_size.max(1));
+    [6, 3, 2]
+        .into_iter()
+        .find(|n| *n <= most && *n <= wanted)
+        .unwrap_or(1)
 }
 
-fn knobs(caps: &Caps, tier: Tier, split: RopeSplit, format: KvFormat) -> Vec<Knob> {
+fn knobs(caps: &Caps, split: RopeSplit, format: KvFormat, per_lane: u32) -> Vec<Knob> {
     let mut k = vec![
         ("FORMAT", format.code()),
         ("FRAME_PAIRS", u32_of(split.frame)),
         ("ROW_PAIRS", u32_of(split.row)),
         ("COL_PAIRS", u32_of(split.col)),
     ];
-    if tier == Tier::Subgroups {
-        k.push(("LANES", caps.subgroup_size));
-        k.push(("QUERIES", queries_per_lane(u32_of(split.head_dim()))));
+    k.push(("STAGED", u32::from(caps.loads_compile_slowly)));
+    if caps.tier == Tier::Subgroups {
+        k.extend([("LANES", caps.subgroup_size), ("QUERIES", per_lane)]);
     }
     k
 }
 
-/// Stands for the heads a model may bring: 20 for those whose quads are odd, then the usual ones.
-const DIMS: [usize; 5] = [20, 32, 64, 96, 128];
+/// Stands for the heads a model may bring: 20 for those whose quads are odd, then the usual ones. Other widths give the
+/// same text with other counts.
+const HEAD_DIMS: [usize; 5] = [20, 32, 64, 96, 128];
 
-fn plans(caps: &Caps, tier: Tier) -> Vec<Vec<Knob>> {
-    DIMS.iter()
-        .flat_map(|d| {
-            KvFormat::ALL
-                .iter()
-                .map(|f| knobs(caps, tier, RopeSplit::wan(*d), *f))
-        })
-        .collect()
+fn plans(caps: &Caps) -> Vec<Vec<Knob>> {
+    let mut all = Vec::new();
+    for head_dim in HEAD_DIMS {
+        let mut counts: Vec<u32> = [1, 2, 3, 6]
+            .map(|n| queries_per_lane(caps, u32_of(head_dim), n * caps.subgroup_size))
+            .to_vec();
+        counts.dedup();
+        for format in KvFormat::ALL {
+            let split = RopeSplit::wan(head_dim);
+            all.extend(counts.iter().map(|n| knobs(caps, split, format, *n)));
+        }
+    }
+    all
 }
 
 /// Records one dispatch a page.
@@ -148,7 +171,7 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             "attention state"
         );
         let l = s.positions.layout();
-        let p = Params {
+        let mut p = Params {
             first_group: 0,
             n_groups: 0,
             n_queries: u32_of(a.n_queries),
@@ -166,17 +189,21 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             rope: u32::from(s.rope),
             first: u32::from(i == 0),
             last: u32::from(i + 1 == n_segments),
+            lane_quads: 0,
             scale: (1.0 / (d as f64).sqrt()) as f32,
         };
         let tier = rec.caps().tier;
-        let knobs = knobs(rec.caps(), tier, split, s.format);
-        let (kernel, per_group) = match tier {
-            Tier::Subgroups => (
-                &KERNEL_SG,
-                (rec.caps().subgroup_size * queries_per_lane(u32_of(d))) as usize,
-            ),
+        let per_lane = match tier {
+            Tier::Subgroups => queries_per_lane(rec.caps(), u32_of(d), p.n_queries),
+            Tier::Portable => 1,
+        };
+        let knobs = knobs(rec.caps(), split, s.format, per_lane);
+        let (kernel, lanes) = match tier {
+            Tier::Subgroups => (&KERNEL_SG, rec.caps().subgroup_size),
             Tier::Portable => (&KERNEL, 64),
         };
+        p.lane_quads = per_lane * u32_of(d / 4);
+        let per_group = (lanes * per_lane) as usize;
         let keys = s.positions.n_frames * s.tokens_per_frame;
         let plan = Plan {
             groups: u32_of(a.n_queries.div_ceil(per_group) * a.n_heads),

@@ -79,7 +79,7 @@ struct Params {
     first_group: u32, n_groups: u32, n_queries: u32, n_heads: u32, q_stride: u32, // stride in quads
     n_frames: u32, tokens_per_frame: u32, cols: u32,
     rows_at: u32, cols_at: u32, frames_at: u32, row_quads: u32, col_quads: u32, frame_quads: u32,
-    rope: u32, first: u32, last: u32, scale: f32,
+    rope: u32, first: u32, last: u32, lane_quads: u32, scale: f32, // lane_quads: quads of a lane's queries
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> positions: array<vec4<f32>, 4096>;  // see src/ops/positions.rs
@@ -88,6 +88,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read> v: array<WORD>;               // [slot, token, head, head_dim]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;  // [query, head, head_dim / 4]
 @group(0) @binding(6) var<storage, read_write> state: array<vec2<f32>>; // [query, head]: largest score, sum
+
+fn sum_so_far(at: u32) -> vec4<f32> {
+    if params.first == 1u { return vec4<f32>(0.0); }
+    return out[at];
+}
 
 fn turned(x: vec4<f32>, a: vec2<f32>, b: vec2<f32>) -> vec4<f32> {
     return vec4<f32>(x.x * a.x - x.y * a.y, x.x * a.y + x.y * a.x, x.z * b.x - x.w * b.y, x.z * b.y + x.w * b.x);
@@ -104,71 +109,122 @@ const MAIN: &str = "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_
     let tile = g / params.n_heads;
 ";
 
-/// The buffer that rows of global memory pass through on their way to and from named scalars: a CPU driver takes seconds
-/// to compile a run of loads or stores, and nothing for a loop. The bound is always `QUADS`, but no compiler can know
-/// and unroll it.
-fn buffer(t: &mut String, quads: u32) {
-    let _ = writeln!(
-        t,
-        "    var buf: array<vec4<f32>, {quads}>;\n    let quads = min({quads}u, params.q_stride);"
-    );
+/// A lane's queries: how many, how far apart, and how their values get into named scalars and back.
+struct Queries {
+    per_lane: u32,
+    stride: u32,
+    quads: u32,
+    /// Through an array filled by one loop, instead of one load expression a value. The loop's length is a parameter so
+    /// that the driver cannot unroll it into just those loads.
+    staged: bool,
 }
 
-/// Loads query `j` of the lane and its state: `q{j}_i`, `acc{j}_i`, `m{j}`, `l{j}`.
-fn begin(t: &mut String, quads: u32, j: u32, query: &str) {
-    let _ = writeln!(
-        t,
-        "    let query{j} = {query};\n    let inside{j} = query{j} < params.n_queries;"
-    );
-    let _ = writeln!(
-        t,
-        "    let at{j} = min(query{j}, params.n_queries - 1u);\n    let q_at{j} = at{j} * params.q_stride + head * {quads}u;"
-    );
-    let _ = writeln!(
-        t,
-        "    let o_at{j} = (at{j} * params.n_heads + head) * {quads}u;"
-    );
-    let _ = writeln!(
-        t,
-        "    for (var i = 0u; i < quads; i++) {{ buf[i] = q[q_at{j} + i] * params.scale; }}"
-    );
-    for i in 0..quads {
-        let _ = writeln!(
-            t,
-            "    let q{j}_{i} = buf[{i}]; var acc{j}_{i} = vec4<f32>(0.0);"
-        );
+impl Queries {
+    fn at(&self, j: &str) -> String {
+        format!("min(query + {j} * {}u, params.n_queries - 1u)", self.stride)
     }
-    // -1e30 stands for minus infinity, which WGSL may assume away.
-    let _ = writeln!(
-        t,
-        "    var m{j} = -1e30; var l{j} = 0.0;\n    if params.first == 0u {{\n        let s = state[at{j} * params.n_heads + head]; m{j} = s.x; l{j} = s.y;"
-    );
-    let _ = writeln!(
-        t,
-        "        for (var i = 0u; i < quads; i++) {{ buf[i] = out[o_at{j} + i]; }}"
-    );
-    for i in 0..quads {
-        let _ = writeln!(t, "        acc{j}_{i} = buf[{i}];");
-    }
-    t.push_str("    }\n");
-}
 
-/// Writes the output and state of query `j`.
-fn end(t: &mut String, quads: u32, j: u32) {
-    let _ = writeln!(
-        t,
-        "    if inside{j} {{\n        let norm = select(1.0, 1.0 / l{j}, params.last == 1u);"
-    );
-    for i in 0..quads {
-        let _ = writeln!(t, "        buf[{i}] = acc{j}_{i} * norm;");
+    fn names(&self) -> impl Iterator<Item = (u32, u32)> + use<> {
+        let quads = self.quads;
+        (0..self.per_lane * quads).map(move |k| (k / quads, k % quads))
     }
-    t.push_str(&format!(
-        "        for (var i = 0u; i < quads; i++) {{ out[o_at{j} + i] = buf[i]; }}\n"
-    ));
-    let _ = writeln!(
-        t,
-        "        state[at{j} * params.n_heads + head] = vec2<f32>(m{j}, l{j});\n    }}"
-    );
+
+    /// Declares `q{j}_{i}`, `acc{j}_{i}` with `expr(j, i)`, a WGSL expression of the query's and the quad's index.
+    fn load(&self, t: &mut String, keyword: &str, expr: &dyn Fn(&str, &str) -> String) {
+        let quads = self.quads;
+        if self.staged {
+            let value = expr(&format!("(i / {quads}u)"), &format!("(i % {quads}u)"));
+            let _ = writeln!(
+                t,
+                "    for (var i = 0u; i < params.lane_quads; i++) {{ staged[i] = {value}; }}"
+            );
+        }
+        for (j, i) in self.names() {
+            let value = if self.staged {
+                format!("staged[{}]", j * quads + i)
+            } else {
+                expr(&format!("{j}u"), &format!("{i}u"))
+            };
+            let _ = writeln!(t, "    {keyword}{j}_{i} = {value};");
+        }
+    }
+
+    /// Loads the lane's queries and their state: `q{j}_{i}`, `acc{j}_{i}`, `m{j}`, `l{j}`.
+    fn begin(&self, t: &mut String, query: &str) {
+        let quads = self.quads;
+        if self.staged {
+            let _ = writeln!(
+                t,
+                "    var staged: array<vec4<f32>, {}>;",
+                self.per_lane * quads
+            );
+        }
+        let _ = writeln!(t, "    let query = {query};");
+        self.load(t, "let q", &|j, i| {
+            format!(
+                "q[{} * params.q_stride + head * {quads}u + {i}] * params.scale",
+                self.at(j)
+            )
+        });
+        self.load(t, "var acc", &|j, i| {
+            format!(
+                "sum_so_far(({} * params.n_heads + head) * {quads}u + {i})",
+                self.at(j)
+            )
+        });
+        for j in 0..self.per_lane {
+            let at = self.at(&format!("{j}u"));
+            // -1e30 stands for minus infinity, which WGSL may assume away.
+            let _ = writeln!(
+                t,
+                "    let at{j} = {at} * params.n_heads + head; var m{j} = -1e30; var l{j} = 0.0;"
+            );
+            let _ = writeln!(
+                t,
+                "    if params.first == 0u {{ let s = state[at{j}]; m{j} = s.x; l{j} = s.y; }}"
+            );
+        }
+    }
+
+    /// Writes outputs and states.
+    fn end(&self, t: &mut String) {
+        let quads = self.quads;
+        for j in 0..self.per_lane {
+            let _ = writeln!(
+                t,
+                "    let inside{j} = query + {}u < params.n_queries;",
+                j * self.stride
+            );
+            let _ = writeln!(
+                t,
+                "    let norm{j} = select(1.0, 1.0 / l{j}, params.last == 1u);"
+            );
+            let _ = writeln!(
+                t,
+                "    if inside{j} {{ state[at{j}] = vec2<f32>(m{j}, l{j}); }}"
+            );
+        }
+        for (j, i) in self.names() {
+            if self.staged {
+                let _ = writeln!(t, "    staged[{}] = acc{j}_{i} * norm{j};", j * quads + i);
+            } else {
+                let _ = writeln!(
+                    t,
+                    "    if inside{j} {{ out[at{j} * {quads}u + {i}u] = acc{j}_{i} * norm{j}; }}"
+                );
+            }
+        }
+        if self.staged {
+            let _ = writeln!(
+                t,
+                "    for (var i = 0u; i < params.lane_quads; i++) {{
+        let at = query + (i / {quads}u) * {}u;
+        if at < params.n_queries {{ out[(at * params.n_heads + head) * {quads}u + i % {quads}u] = staged[i]; }}
+    }}",
+                self.stride
+            );
+        }
+    }
 }
 
 /// Folds scores `s{j}_0..n` into `m{j}`, `l{j}`, and turns them into weights `w{j}_0..n`.
@@ -255,15 +311,13 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     let mut t = s.head();
     let _ = writeln!(t, "@compute @workgroup_size({lanes})");
     t += MAIN;
-    buffer(&mut t, s.quads);
-    for j in 0..per_lane {
-        begin(
-            &mut t,
-            s.quads,
-            j,
-            &format!("tile * {}u + {}u + lane", lanes * per_lane, j * lanes),
-        );
-    }
+    let queries = Queries {
+        per_lane,
+        stride: lanes,
+        quads: s.quads,
+        staged: knob(knobs, "STAGED") == 1,
+    };
+    queries.begin(&mut t, &format!("tile * {}u + lane", lanes * per_lane));
     t += FRAMES;
     let _ = writeln!(
         t,
@@ -301,8 +355,9 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
         softmax(&mut t, s.quads, j, lanes);
     }
     load(&mut t, &s, "v", "let");
-    for l in 0..lanes {
-        for i in 0..s.quads {
+    // One quad of the output after the other: its sums stay in registers over all keys of the step.
+    for i in 0..s.quads {
+        for l in 0..lanes {
             let _ = writeln!(
                 t,
                 "            let d{l}_{i} = subgroupBroadcast(v{i}, {l}u);"
@@ -313,9 +368,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
         }
     }
     t += "        }\n    }\n";
-    for j in 0..per_lane {
-        end(&mut t, s.quads, j);
-    }
+    queries.end(&mut t);
     t += "}\n";
     t
 }
@@ -343,8 +396,13 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
 @compute @workgroup_size(64)
 ", staged * 64, frame + row, frame + row, n = staged * quads);
     t += MAIN;
-    buffer(&mut t, quads);
-    begin(&mut t, quads, 0, "tile * 64u + lane");
+    let queries = Queries {
+        per_lane: 1,
+        stride: 64,
+        quads,
+        staged: knob(knobs, "STAGED") == 1,
+    };
+    queries.begin(&mut t, "tile * 64u + lane");
     t += FRAMES;
     let _ = writeln!(
         t,
@@ -384,9 +442,9 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
             var most = m0;
             for (var key = 0u; key < n_keys; key++) {{
                 let at = key * {quads}u;
-                let s = {dots};
-                scores[key * 64u + lane] = s;
-                most = max(most, s);
+                let score = {dots};
+                scores[key * 64u + lane] = score;
+                most = max(most, score);
             }}
             let shrink = exp(m0 - most); m0 = most; l0 *= shrink;"
     );
@@ -404,7 +462,7 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
     }
     t += "            }\n";
     t += "            workgroupBarrier();\n        }\n    }\n";
-    end(&mut t, quads, 0);
+    queries.end(&mut t);
     t += "}\n";
     t
 }

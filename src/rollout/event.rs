@@ -156,7 +156,8 @@ pub struct Summary {
     pub seed: u64,
     /// Ended by the user before the last chunk.
     pub interrupted: bool,
-    /// Seconds by stage, in the order they first ran.
+    /// Seconds by phase (`open load given_frames generate encode`; encoding runs beside generating), then, where they were
+    /// measured, by stage of the device's work, in the order they first ran.
     pub timings: Vec<StageTime>,
     /// Where the film is; `None` when it went to stdout.
     pub output: Option<String>,

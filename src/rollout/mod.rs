@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod noise;
+mod plan;
 mod sampler;
 mod schedule;
 mod session;

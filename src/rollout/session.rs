@@ -1,12 +1,23 @@
-//! A film in the making: state, chunks, plan.
+//! A film in the making: what a user asked for, checked; given frames, then chunk after chunk.
 
-use super::event::{Event, MemoryUse};
+use std::ops::Range;
+use std::path::Path;
+use std::time::Instant;
+
+use super::event::{Event, MemoryUse, PassKind};
+use super::noise::{self, START};
+use super::plan::Plan;
+use super::sampler::{Sampler, SamplerError};
+use super::schedule::Schedule;
+use crate::cache::{CacheError, LayoutError, Window};
+use crate::decode;
 use crate::frame::Frame;
-use crate::gpu::Device;
-use crate::model::config::DitConfig;
+use crate::gpu::{Device, Purpose};
+use crate::model::config::{DitConfig, FrameCondition};
+use crate::model::{self, Dit, Tape};
 use crate::ops::{KvFormat, WeightFormat};
-use crate::weights::Weights;
-use crate::world::pose::Pose;
+use crate::weights::{self, Weights};
+use crate::world::pose::{N_POSE_FEATURES, Pose, pose_features};
 
 /// A model as it comes from disk or from the binary.
 #[derive(Debug)]
@@ -25,16 +36,44 @@ impl ModelSource {
     /// # Errors
     /// Never for the shipped files; the type is that of a model from disk.
     pub fn rooms() -> Result<ModelSource, Error> {
-        unimplemented!()
+        let weights: &'static [u8] =
+            include_bytes!("../../assets/worlds/rooms/weights.safetensors");
+        Ok(ModelSource {
+            name: "rooms".to_owned(),
+            config: parse_config(
+                Path::new("rooms"),
+                include_str!("../../assets/worlds/rooms/config.json"),
+            )?,
+            weights: Weights::from_static("rooms", weights)?,
+        })
     }
 
     /// A demo world's folder (`config.json`, `weights.safetensors`).
     ///
     /// # Errors
     /// A missing or faulty file, named.
-    pub fn open(_folder: &std::path::Path) -> Result<ModelSource, Error> {
-        unimplemented!()
+    pub fn open(folder: &Path) -> Result<ModelSource, Error> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::NoModel {
+            path: path.clone(),
+            source,
+        })?;
+        let name = folder
+            .file_name()
+            .map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned());
+        Ok(ModelSource {
+            name,
+            config: parse_config(&path, &text)?,
+            weights: Weights::open(&folder.join("weights.safetensors"))?,
+        })
     }
+}
+
+fn parse_config(path: &Path, text: &str) -> Result<DitConfig, Error> {
+    DitConfig::from_tiny_json(text).map_err(|source| Error::Config {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// What a user settles about a rollout.
@@ -52,6 +91,19 @@ pub struct Config {
     pub weights: WeightFormat,
     /// Denoising steps; `None`: the model's own list.
     pub steps: Option<u32>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            seed: 0,
+            window: None,
+            sink: 0,
+            kv: KvFormat::F16,
+            weights: WeightFormat::F16,
+            steps: None,
+        }
+    }
 }
 
 /// The true frames a demo film starts from, and the way on.
@@ -74,9 +126,21 @@ pub struct Chunk {
     pub frames: Vec<Frame>,
 }
 
-/// A film in the making.
+/// A film in the making. Frame ids count given frames first, from 0.
 #[derive(Debug)]
-pub struct Session {}
+pub struct Session {
+    device: Device,
+    sampler: Sampler,
+    walk: Walk,
+    plan: Plan,
+    /// Given frames are in the cache.
+    started: bool,
+    /// Chunks made.
+    chunks: u32,
+    /// A finished chunk whose keys and values are still to be written: its latents lie on the device.
+    unwritten: Option<Range<i64>>,
+    model_secs: f64,
+}
 
 impl Session {
     /// Checks, plans and loads. Given frames are not run yet.
@@ -84,17 +148,56 @@ impl Session {
     /// # Errors
     /// A setting that contradicts another, a model that does not fit (with numbers), weights that do not match.
     pub fn new(
-        _device: &Device,
-        _model: &ModelSource,
-        _walk: Walk,
-        _config: &Config,
+        device: &Device,
+        model: &ModelSource,
+        walk: Walk,
+        config: &Config,
     ) -> Result<Session, Error> {
-        unimplemented!()
+        let c = &model.config;
+        let (schedule, plan) = check(device, model, &walk, config)?;
+        let dit = Dit::load(device, c, &model.weights, config.weights)?;
+        let window = Window {
+            frames: config.window.map(|w| w as usize),
+            sink: config.sink as usize,
+        };
+        let sampler = Sampler::new(
+            device,
+            dit,
+            schedule,
+            c.chunk_frames as usize,
+            plan.max_frames,
+            config.kv,
+            window,
+        )?;
+        Ok(Session {
+            device: device.clone(),
+            sampler,
+            walk,
+            plan,
+            started: false,
+            chunks: 0,
+            unwritten: None,
+            model_secs: 0.0,
+        })
+    }
+
+    /// The `plan` event of a session that is not begun: all checks of [`Session::new`], nothing loaded.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn preview(
+        device: &Device,
+        model: &ModelSource,
+        walk: &Walk,
+        config: &Config,
+    ) -> Result<Event, Error> {
+        let (_, plan) = check(device, model, walk, config)?;
+        Ok(plan.event())
     }
 
     /// The `plan` event.
     pub fn plan(&self) -> Event {
-        unimplemented!()
+        self.plan.event()
     }
 
     /// Runs the given frames on the first call, then makes the next chunk; `None` after the last one.
@@ -102,18 +205,230 @@ impl Session {
     ///
     /// # Errors
     /// The device failed, or the network gave values that are no picture; the session cannot go on.
-    pub fn next_chunk(&mut self, _on: &mut dyn FnMut(Event)) -> Result<Option<Chunk>, Error> {
-        unimplemented!()
+    pub fn next_chunk(&mut self, on: &mut dyn FnMut(Event)) -> Result<Option<Chunk>, Error> {
+        let chunk_frames = self.plan.chunk_frames as usize;
+        let first = self.chunks as usize * chunk_frames;
+        if first >= self.walk.poses.len() {
+            return Ok(None);
+        }
+        if !self.started {
+            self.run_given(on)?;
+            self.started = true;
+        }
+        let started = Instant::now();
+        let n_frames = chunk_frames.min(self.walk.poses.len() - first);
+        on(Event::ChunkStarted {
+            chunk: self.chunks,
+            chunks: self.plan.chunks,
+            first_frame: first as u32,
+            frames: n_frames as u32,
+        });
+        self.write_unwritten(on)?;
+        let id = (self.walk.given.len() + first) as i64;
+        let frames = id..id + n_frames as i64;
+        self.denoise(first, frames.clone(), on)?;
+        self.unwritten = Some(frames);
+        self.model_secs += started.elapsed().as_secs_f64();
+        let latents = self.sampler.latents(n_frames)?;
+        let (index, made) = (self.chunks, self.pictures(first, &latents)?);
+        if let Some(text) = flat_frame(first, &made) {
+            on(Event::Warning { text });
+        }
+        self.chunks += 1;
+        on(Event::FramesReady {
+            chunk: index,
+            first_frame: first as u32,
+            frames: n_frames as u32,
+            secs: started.elapsed().as_secs_f64(),
+        });
+        on(Event::Memory(self.memory()));
+        Ok(Some(Chunk {
+            index,
+            frames: made,
+        }))
     }
 
     /// Device bytes by purpose, now and at most.
     pub fn memory(&self) -> MemoryUse {
-        unimplemented!()
+        let l = self.device.ledger();
+        MemoryUse {
+            weights_bytes: l.bytes(Purpose::Weights),
+            cache_bytes: l.bytes(Purpose::Cache),
+            activations_bytes: l.bytes(Purpose::Activations),
+            scratch_bytes: l.bytes(Purpose::Scratch),
+            device_bytes: l.total(),
+            peak_device_bytes: l.peak(),
+        }
     }
 
     /// Seconds the network itself ran for generated frames, given frames left out.
     pub fn model_secs(&self) -> f64 {
-        unimplemented!()
+        self.model_secs
+    }
+
+    /// Runs every given frame once, in order: its keys and values are all that the film knows of the place.
+    fn run_given(&mut self, on: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        for i in 0..self.walk.given.len() {
+            let (t0, frames) = (Instant::now(), i as i64..i as i64 + 1);
+            self.sampler
+                .begin(frames.clone(), &decode::from_frame(&self.walk.given[i]))?;
+            let poses = pose_features(self.walk.given_poses[i]);
+            self.sampler.write_cache(frames, &poses)?;
+            self.sampler.wait()?;
+            let timestep = self.sampler.schedule().context_timestep;
+            on(Event::PassDone {
+                kind: PassKind::Given,
+                chunk: i as u32,
+                pass: 0,
+                passes: 1,
+                timestep,
+                secs: t0.elapsed().as_secs_f64(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The cache pass of the chunk before: put off until another chunk wants to read it.
+    fn write_unwritten(&mut self, on: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let Some(frames) = self.unwritten.take() else {
+            return Ok(());
+        };
+        let t0 = Instant::now();
+        let first = frames.start as usize - self.walk.given.len();
+        let poses = self.poses(first, (frames.end - frames.start) as usize);
+        self.sampler.write_cache(frames, &poses)?;
+        self.sampler.wait()?;
+        let (steps, timestep) = (self.plan.steps, self.sampler.schedule().context_timestep);
+        let (chunk, secs) = (self.chunks - 1, t0.elapsed().as_secs_f64());
+        on(Event::PassDone {
+            kind: PassKind::Cache,
+            chunk,
+            pass: steps,
+            passes: steps + 1,
+            timestep,
+            secs,
+        });
+        Ok(())
+    }
+
+    fn denoise(
+        &mut self,
+        first: usize,
+        frames: Range<i64>,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Error> {
+        let (seed, len) = (self.plan.seed, self.sampler.frame_values());
+        let draw = |stream: u32, scale: f32| -> Vec<f32> {
+            frames
+                .clone()
+                .flat_map(|f| noise::normal(seed, stream, f, len))
+                .map(|v| v * scale)
+                .collect()
+        };
+        let scale = self.sampler.schedule().noise_scale;
+        self.sampler.begin(frames.clone(), &draw(START, scale))?;
+        let poses = self.poses(first, (frames.end - frames.start) as usize);
+        for step in 0..self.plan.steps {
+            let t0 = Instant::now();
+            let mut again = || draw(START + 1 + step, 1.0);
+            self.sampler.denoise(
+                step as usize,
+                frames.clone(),
+                &poses,
+                &mut again,
+                &mut Tape::blank(),
+            )?;
+            self.sampler.wait()?;
+            on(Event::PassDone {
+                kind: PassKind::Denoise,
+                chunk: self.chunks,
+                pass: step,
+                passes: self.plan.steps + 1,
+                timestep: self.sampler.schedule().steps[step as usize].timestep,
+                secs: t0.elapsed().as_secs_f64(),
+            });
+        }
+        Ok(())
+    }
+
+    fn poses(&self, first: usize, n_frames: usize) -> Vec<f32> {
+        self.walk.poses[first..first + n_frames]
+            .iter()
+            .flat_map(|p| pose_features(*p))
+            .collect()
+    }
+
+    fn pictures(&self, first: usize, latents: &[f32]) -> Result<Vec<Frame>, Error> {
+        decode::to_frames(latents, self.plan.width, self.plan.height).ok_or(Error::BadFrames {
+            frame: first,
+            chunk: self.chunks,
+            device: self.device.caps().title(),
+        })
+    }
+}
+
+/// All that can be refused before anything is loaded.
+fn check(
+    device: &Device,
+    model: &ModelSource,
+    walk: &Walk,
+    config: &Config,
+) -> Result<(Schedule, Plan), Error> {
+    check_walk(&model.config, walk)?;
+    let schedule = Schedule::new(&model.config, config.steps).map_err(Error::Setting)?;
+    let passes = schedule.steps.len() as u32;
+    let plan = Plan::new(device.caps(), model, walk, config, passes)?;
+    plan.check_fits(device.caps())?;
+    Ok((schedule, plan))
+}
+
+/// A frame of one colour is rarely a picture.
+fn flat_frame(first: usize, frames: &[Frame]) -> Option<String> {
+    let flat = |f: &Frame| f.rgb.chunks_exact(3).all(|p| p == &f.rgb[..3]);
+    let at = frames.iter().position(flat)?;
+    Some(format!(
+        "frame {} is one flat colour; if that goes on, the film has lost its place",
+        first + at
+    ))
+}
+
+fn check_walk(c: &DitConfig, walk: &Walk) -> Result<(), Error> {
+    let setting = |text: String| Err(Error::Setting(text));
+    let FrameCondition::Pose { dim } = c.frame_condition else {
+        return setting("this model takes no camera path; only demo worlds do".into());
+    };
+    let (height, width) = c.picture_px();
+    if dim as usize != N_POSE_FEATURES {
+        return setting(format!(
+            "the model takes {dim} pose features, this version makes {N_POSE_FEATURES}"
+        ));
+    }
+    if (c.in_channels, c.out_channels) != (3, 3) {
+        return setting(format!(
+            "a pixel world has 3 channels, this model {} in and {} out",
+            c.in_channels, c.out_channels
+        ));
+    }
+    if walk.given.is_empty() || walk.given.len() != walk.given_poses.len() {
+        return setting(format!(
+            "{} given frames with {} poses; at least one of each is needed",
+            walk.given.len(),
+            walk.given_poses.len()
+        ));
+    }
+    if walk.poses.is_empty() {
+        return setting("no frames to make; ask for at least one".into());
+    }
+    match walk
+        .given
+        .iter()
+        .find(|f| (f.width, f.height) != (width, height))
+    {
+        Some(f) => setting(format!(
+            "given frames are {}x{}, the model makes {width}x{height}",
+            f.width, f.height
+        )),
+        None => Ok(()),
     }
 }
 
@@ -125,14 +440,63 @@ pub enum Error {
     Gpu(#[from] crate::gpu::Error),
     /// The weights.
     #[error(transparent)]
-    Weights(#[from] crate::weights::Error),
+    Weights(#[from] weights::Error),
+    /// A model folder without its configuration.
+    #[error(
+        "{path:?} cannot be read ({source}); a model is a folder with config.json and weights.safetensors, or the name rooms"
+    )]
+    NoModel {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// A configuration that makes no model.
+    #[error("{path:?}: {source}")]
+    Config {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        source: model::config::Error,
+    },
     /// A setting.
     #[error("{0}")]
     Setting(String),
+    /// The cache policy.
+    #[error(transparent)]
+    Window(#[from] LayoutError),
     /// The plan does not fit the device.
     #[error("{0}")]
     WouldNotFit(String),
     /// The network's output is no picture.
-    #[error("{0}")]
-    BadFrames(String),
+    #[error(
+        "the network gave values that are not numbers for frame {frame} (chunk {chunk}) on {device}; the weights or the driver are at fault: try --device cpu for one frame to tell them apart"
+    )]
+    BadFrames {
+        /// First frame of the chunk.
+        frame: usize,
+        /// Chunk.
+        chunk: u32,
+        /// Where.
+        device: String,
+    },
+}
+
+impl From<model::Error> for Error {
+    fn from(e: model::Error) -> Self {
+        match e {
+            model::Error::Gpu(e) => Error::Gpu(e),
+            model::Error::Weights(e) => Error::Weights(e),
+        }
+    }
+}
+
+impl From<SamplerError> for Error {
+    fn from(e: SamplerError) -> Self {
+        match e {
+            SamplerError::Model(e) => e.into(),
+            SamplerError::Gpu(e) | SamplerError::Cache(CacheError::Gpu(e)) => Error::Gpu(e),
+            SamplerError::Cache(CacheError::Layout(e)) => Error::Window(e),
+        }
+    }
 }

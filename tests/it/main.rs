@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one module a subject.
 
+mod cli;
+mod media;
 mod ops;
 mod shaders;
 mod support;

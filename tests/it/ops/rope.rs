@@ -5,7 +5,8 @@ use crate::support::{Out, Tol, check_twin, run, values};
 #[test]
 fn rope_equals_twin() {
     // (head_dim, heads, grid, frames): odd pairs on an axis (20, 32, 128), frames in no order, far into a film, and before it.
-    let cases: [(usize, usize, (usize, usize), &[i64]); 5] = [
+    type Case = (usize, usize, (usize, usize), &'static [i64]);
+    let cases: [Case; 5] = [
         (32, 2, (6, 8), &[0, 1, 2]),
         (64, 4, (6, 8), &[5000, 3, 4999]),
         (128, 3, (1, 1), &[123_456]),

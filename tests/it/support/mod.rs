@@ -247,7 +247,8 @@ pub fn check_twin(case: &str, tol: Tol, op: impl Fn(&Device) -> Vec<Vec<f32>>) {
                 continue;
             }
             let far = |(_, (g, w)): &(usize, (&f32, &f32))| {
-                !((f64::from(**g) - f64::from(**w)).abs() <= tol.max * f64::from(w.abs()).max(1e-3))
+                let e = f64::from(**g) - f64::from(**w);
+                e.is_nan() || e.abs() > tol.max * f64::from(w.abs()).max(1e-3)
             };
             let first: Vec<_> = got
                 .iter()

@@ -1,0 +1,312 @@
+//! What can be typed: commands, flags and their `LONGTAKE_*` twins. Read by `parse`, settled by `job`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::values::{self, Attended, Seed};
+
+const EXAMPLES: &str = "\
+Examples:
+  longtake generate                                 64 frames of the built-in world, as an MP4 here
+  longtake generate -o walk.mp4 --camera w-8,left-8,w-8,right-8 --seed 7
+  longtake generate --seconds 60 --window 48 -o frames/%04d.png
+  longtake generate -o - | mpv -                    watch while it is made
+  longtake devices                                  what it could run on
+  longtake info walk.mp4                            how a film was made
+";
+
+const AFTER: &str = "\
+Every flag of `generate` has a twin in the environment: --on-wall is LONGTAKE_ON_WALL. Flags win.
+Exit codes: 0 done, 1 failed, 2 bad use or input, 3 would not fit, 4 no such model, 130 interrupted.";
+
+const GENERATE_EXAMPLES: &str = "\
+Examples:
+  longtake generate --frames 32 -o walk.mp4         32 frames along the default path
+  longtake generate --camera w-8,left-16,s-8        one frame a step
+  longtake generate --from walk.mp4 --seed 8        the same again, with another seed
+  longtake generate --json -o walk.mp4              one JSON object a line on standard output
+";
+
+const GENERATE_AFTER: &str = "\
+Camera: w s a d walk, left right turn 22.5 degrees, stay; + joins, -COUNT repeats: w-8,w+left-2
+The path of the finished film is printed on standard output, all else on standard error.";
+
+const TEMPLATE: &str = "{about}\n\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+/// Long videos, generated chunk by chunk on the GPU that you already have
+#[derive(Debug, Parser)]
+#[command(name = "longtake", version, before_help = EXAMPLES, after_help = AFTER, help_template = TEMPLATE)]
+#[command(disable_help_subcommand = true, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) voice: Voice,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a film
+    Generate(Box<GenerateArgs>),
+    /// List the devices that a film can be made on
+    Devices(ListArgs),
+    /// Tell what an MP4, a PNG or a recipe says about its making
+    Info(InfoArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions {
+        /// Shell to write it for
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
+}
+
+/// How much is said, and how.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Messages")]
+pub(super) struct Voice {
+    /// Only warnings and errors
+    #[arg(short, long, global = true, env = "LONGTAKE_QUIET", value_parser = values::switch)]
+    pub(super) quiet: bool,
+    /// Tell the plan and the phases; twice: the library's log
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "LONGTAKE_VERBOSE")]
+    pub(super) verbose: u8,
+    /// Colours on standard error: auto, always, never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        env = "LONGTAKE_COLOR"
+    )]
+    pub(super) color: Colour,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kv {
+    #[value(aliases = ["fp32", "float32", "32"])]
+    F32,
+    #[value(aliases = ["off", "fp16", "float16", "16"])]
+    F16,
+    #[value(alias = "bfloat16")]
+    Bf16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Precision {
+    #[value(aliases = ["fp16", "float16", "16"])]
+    F16,
+    #[value(aliases = ["fp32", "float32", "32"])]
+    F32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Wall {
+    Refuse,
+    Slide,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TierArg {
+    Auto,
+    Portable,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FileFormat {
+    Mp4,
+    Png,
+    Y4m,
+}
+
+/// Everything that can be asked of a film. `None`: not asked, so that a recipe or the default fills it.
+#[derive(Debug, Clone, Args)]
+#[command(before_help = GENERATE_EXAMPLES, after_help = GENERATE_AFTER, help_template = TEMPLATE)]
+pub(super) struct GenerateArgs {
+    /// `rooms`, which is built in, or a folder with config.json and weights.safetensors [default: rooms]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME|PATH",
+        env = "LONGTAKE_MODEL",
+        help_heading = "Model"
+    )]
+    pub(super) model: Option<String>,
+    /// Seed of the noise, 0 to 2^64-1; -1 draws one, printed and stored [default: -1]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        env = "LONGTAKE_SEED",
+        help_heading = "Model"
+    )]
+    pub(super) seed: Option<Seed>,
+    /// Repeat the settings stored in a film, PNG or JSON; other flags win
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LONGTAKE_FROM",
+        help_heading = "Model"
+    )]
+    pub(super) from: Option<PathBuf>,
+
+    /// Length in frames [default: the camera path's, else 64]
+    #[arg(long, value_name = "N", aliases = ["video-frames", "num-frames"], value_parser = values::frames,
+        help_heading = "Length (one of these)", env = "LONGTAKE_FRAMES")]
+    pub(super) frames: Option<u32>,
+    /// Length in seconds of playback, rounded up to whole frames
+    #[arg(long, value_name = "S", value_parser = values::seconds, allow_negative_numbers = true,
+        help_heading = "Length (one of these)", env = "LONGTAKE_SECONDS")]
+    pub(super) seconds: Option<f64>,
+    /// Length in chunks, the frames that the model makes together
+    #[arg(long, value_name = "N", value_parser = values::frames, help_heading = "Length (one of these)",
+        env = "LONGTAKE_CHUNKS")]
+    pub(super) chunks: Option<u32>,
+
+    #[command(flatten)]
+    pub(super) world: WorldArgs,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+    #[command(flatten)]
+    pub(super) reports: ReportArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "World and camera")]
+pub(super) struct WorldArgs {
+    /// Path or file; shorter films cut it, longer ones stay at its end [default: revisits]
+    #[arg(long, alias = "pose", value_name = "STR|FILE", env = "LONGTAKE_CAMERA")]
+    pub(super) camera: Option<String>,
+    /// Built-in film that the place is known from, 0 to 3 [default: 3]
+    #[arg(long, value_name = "N", env = "LONGTAKE_FILM")]
+    pub(super) film: Option<u32>,
+    /// True frames of it to start from, 1 to 96 [default: 48]
+    #[arg(long, value_name = "N", env = "LONGTAKE_GIVEN")]
+    pub(super) given: Option<u32>,
+    /// Write those true frames before the generated ones
+    #[arg(long, env = "LONGTAKE_SHOW_GIVEN", value_parser = values::switch)]
+    pub(super) show_given: bool,
+    /// Where the path meets a wall: refuse, slide [default: slide]
+    #[arg(
+        long,
+        value_name = "DO",
+        hide_possible_values = true,
+        env = "LONGTAKE_ON_WALL"
+    )]
+    pub(super) on_wall: Option<Wall>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Network and device")]
+pub(super) struct NetworkArgs {
+    /// Latent frames attended, sink and the frame itself counted; 0 or -1: all [default: all]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        env = "LONGTAKE_WINDOW"
+    )]
+    pub(super) window: Option<Attended>,
+    /// First latent frames that never leave the window [default: 0]
+    #[arg(long, value_name = "N", env = "LONGTAKE_SINK")]
+    pub(super) sink: Option<u32>,
+    /// Denoising steps a chunk [default: the model's]
+    #[arg(long, value_name = "N", value_parser = values::steps, env = "LONGTAKE_STEPS")]
+    pub(super) steps: Option<u32>,
+    /// Storage of keys and values: f32, f16 (or off), bf16 [default: f16]
+    #[arg(long, value_name = "TYPE", aliases = ["kv-bits", "kv-cache-quant", "cache-type"],
+        hide_possible_values = true, env = "LONGTAKE_KV")]
+    pub(super) kv: Option<Kv>,
+    /// Storage of weights on the device: f16, f32 [default: f16]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        hide_possible_values = true,
+        env = "LONGTAKE_WEIGHTS"
+    )]
+    pub(super) weights: Option<Precision>,
+    /// Name or index in `devices`; auto; cpu: no driver [default: auto]
+    #[arg(long, value_name = "NAME|INDEX", env = "LONGTAKE_DEVICE")]
+    pub(super) device: Option<String>,
+    /// auto, or portable: no optional feature, smallest limits [default: auto]
+    #[arg(
+        long,
+        value_name = "TIER",
+        hide_possible_values = true,
+        env = "LONGTAKE_TIER"
+    )]
+    pub(super) tier: Option<TierArg>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputArgs {
+    /// .mp4 .y4m %04d.png, folder, - for raw Y4M [default: UTC_MODEL_SEED.mp4]
+    #[arg(short, long, value_name = "PATH", env = "LONGTAKE_OUTPUT")]
+    pub(super) output: Option<PathBuf>,
+    /// mp4, png or y4m, where the name leaves it open [default: mp4]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        env = "LONGTAKE_FORMAT"
+    )]
+    pub(super) format: Option<FileFormat>,
+    /// Replace what is there
+    #[arg(short = 'y', long, env = "LONGTAKE_OVERWRITE", value_parser = values::switch)]
+    pub(super) overwrite: bool,
+    /// Enlargement [default: 1; for MP4 to a short side of 384 or more]
+    #[arg(long, value_name = "N", value_parser = values::scale, env = "LONGTAKE_SCALE")]
+    pub(super) scale: Option<u32>,
+    /// Playback rate, 1 to 1000; never changes the frames [default: the model's]
+    #[arg(long, value_name = "N", value_parser = values::fps, env = "LONGTAKE_FPS")]
+    pub(super) fps: Option<u32>,
+    /// Store no recipe in the film or beside it
+    #[arg(long, env = "LONGTAKE_NO_METADATA", value_parser = values::switch)]
+    pub(super) no_metadata: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Messages")]
+pub(super) struct ReportArgs {
+    /// Events as JSON lines on standard output
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch)]
+    pub(super) json: bool,
+    /// No progress bar
+    #[arg(long, env = "LONGTAKE_NO_PROGRESS", value_parser = values::switch)]
+    pub(super) no_progress: bool,
+    /// Measure every stage and print a table; costs a little speed
+    #[arg(long, env = "LONGTAKE_TIMINGS", value_parser = values::switch)]
+    pub(super) timings: bool,
+    /// Check everything, print the plan, make nothing
+    #[arg(long, env = "LONGTAKE_DRY_RUN", value_parser = values::switch)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ListArgs {
+    /// As JSON
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct InfoArgs {
+    /// An MP4, a PNG or a JSON file
+    pub(super) file: PathBuf,
+    /// As JSON
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch)]
+    pub(super) json: bool,
+}

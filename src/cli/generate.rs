@@ -1,0 +1,351 @@
+//! `longtake generate`: opens the device, runs the session, gives frames to the writer as they come.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use longtake::frame::Frame;
+use longtake::gpu::{Caps, Device, Kind, Select, TierRequest};
+use longtake::media::{self, Recipe, Spec, VideoWriter};
+use longtake::rollout::Session;
+use longtake::rollout::event::{Event, StageTime, Summary};
+
+use super::args::{GenerateArgs, TierArg, Voice};
+use super::encode::{Encoder, Written};
+use super::fault::{self, Fault, INTERRUPTED};
+use super::job::Job;
+use super::report::{self, Reporter};
+use super::stop::Stop;
+use super::{Clock, recipe, say};
+
+/// Seconds of the steps before the film.
+#[derive(Debug, Default)]
+struct Before {
+    open: f64,
+    load: f64,
+}
+
+/// Makes a film; gives the exit code. An error ends with an `error` event where events are asked for.
+pub(super) fn run(mut args: GenerateArgs, voice: &Voice, clock: Clock) -> anyhow::Result<u8> {
+    let mut reporter = Reporter::new(clock, voice, &args.reports);
+    let result = film(&mut args, &mut reporter, clock);
+    reporter.end_progress();
+    if let Err(err) = &result
+        && args.reports.json
+        && !fault::is_closed_pipe(err)
+    {
+        reporter.event(&Event::Error {
+            code: fault::code(err),
+            what: fault::text(err),
+            hint: fault::hint(err).to_owned(),
+        });
+    }
+    result
+}
+
+fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyhow::Result<u8> {
+    if let Some(file) = args.from.clone() {
+        for text in recipe::fill(args, &file)? {
+            reporter.warn(&text);
+        }
+    }
+    let mut job = Job::new(args)?;
+    for text in std::mem::take(&mut job.warnings) {
+        reporter.warn(&text);
+    }
+    let begun = Instant::now();
+    let device = open_device(args, reporter)?;
+    let mut before = Before {
+        open: begun.elapsed().as_secs_f64(),
+        load: 0.0,
+    };
+    if args.reports.dry_run {
+        return dry_run(args, &job, &device, reporter);
+    }
+    let stop = Stop::listen();
+    if args.reports.timings {
+        device.measure_stages();
+    }
+    let begun = Instant::now();
+    let mut session = Session::new(&device, &job.model, job.walk.clone(), &job.config)?;
+    before.load = begun.elapsed().as_secs_f64();
+    if stop.is_asked() {
+        return Err(Fault::Interrupted.into());
+    }
+    let plan = with_rate(session.plan(), job.fps);
+    reporter.detail(&report::plan_text(&plan));
+    let mut recipe = recipe::of(&job, device.caps());
+    let writer = writer(args, &job, &recipe)?;
+    reporter.event(&plan);
+    let encoder = Encoder::start(writer)?;
+    let made = rollout(&job, &mut session, &encoder, &stop, reporter);
+    let written = encoder.close()?;
+    reporter.end_progress();
+    let run = Run {
+        job: &job,
+        device: &device,
+        session: &session,
+        before,
+        clock,
+    };
+    run.finish(args, made, written, &mut recipe, reporter)
+}
+
+/// What a run of the session came to.
+struct Made {
+    frames: u32,
+    chunks: u32,
+    interrupted: bool,
+    fault: Option<anyhow::Error>,
+}
+
+/// Chunk after chunk until the film is whole, the user stops it, or something fails; nothing made is lost.
+fn rollout(
+    job: &Job,
+    session: &mut Session,
+    encoder: &Encoder,
+    stop: &Stop,
+    reporter: &mut Reporter,
+) -> Made {
+    let mut made = Made {
+        frames: 0,
+        chunks: 0,
+        interrupted: false,
+        fault: None,
+    };
+    if job.show_given && !encoder.push(job.walk.given.clone()) {
+        return made;
+    }
+    loop {
+        if stop.is_asked() {
+            made.interrupted = made.frames < count(job.walk.poses.len());
+            return made;
+        }
+        let chunk = match session.next_chunk(&mut |event| reporter.event(&event)) {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return made,
+            Err(err) => {
+                made.fault = Some(err.into());
+                return made;
+            }
+        };
+        let frames: Vec<Frame> = chunk.frames;
+        made.frames += count(frames.len());
+        made.chunks += 1;
+        if !encoder.push(frames) {
+            return made;
+        }
+    }
+}
+
+/// Everything that the figures at the end are made of.
+struct Run<'a> {
+    job: &'a Job,
+    device: &'a Device,
+    session: &'a Session,
+    before: Before,
+    clock: Clock,
+}
+
+impl Run<'_> {
+    fn finish(
+        self,
+        args: &GenerateArgs,
+        made: Made,
+        written: Written,
+        recipe: &mut Recipe,
+        reporter: &mut Reporter,
+    ) -> anyhow::Result<u8> {
+        let Written {
+            writer,
+            secs: encode_secs,
+            fault,
+        } = written;
+        let fault = made.fault.or_else(|| fault.map(anyhow::Error::from));
+        let kept = writer.frames();
+        let mut summary = Summary {
+            frames: made.frames,
+            chunks: made.chunks,
+            interrupted: made.interrupted,
+            ..self.summary(reporter, made.frames, encode_secs)
+        };
+        recipe::add_run(recipe, &summary);
+        let closed = match args.output.no_metadata {
+            true => writer.finish(),
+            false => writer.finish_with(recipe),
+        };
+        let output = (!self.job.target.is_stdout())
+            .then(|| self.job.target.path.to_string_lossy().into_owned());
+        if let Some(err) = fault {
+            let Some(path) = output else { return Err(err) };
+            if kept == 0 {
+                drop_empty(&self.job.target.path, closed.ok());
+                return Err(err);
+            }
+            reporter.event(&Event::Saved { path: path.clone() });
+            return Err(err.context(format!("stopped; the first {kept} frames are in {path}")));
+        }
+        closed?;
+        // Once more, now that the end of the file is written.
+        let end = self.clock.secs();
+        summary.secs = end;
+        summary.fps = reporter
+            .first_chunk_at
+            .map_or(0.0, |from| f64::from(made.frames) / (end - from).max(1e-9));
+        summary.output.clone_from(&output);
+        self.tell(args, summary, reporter);
+        Ok(if made.interrupted { INTERRUPTED } else { 0 })
+    }
+
+    fn summary(&self, reporter: &Reporter, frames: u32, encode_secs: f64) -> Summary {
+        let memory = self.session.memory();
+        let now = self.clock.secs();
+        let made_since = |at: Option<f64>| at.map_or(0.0, |from| now - from);
+        let per_sec = |secs: f64| match 0.0 < secs {
+            true => f64::from(frames) / secs,
+            false => 0.0,
+        };
+        let phase = |stage: &str, secs: f64| StageTime {
+            stage: stage.to_owned(),
+            secs,
+        };
+        let mut timings = vec![
+            phase("open", self.before.open),
+            phase("load", self.before.load),
+            phase("given_frames", reporter.given_secs),
+            phase("generate", made_since(reporter.first_chunk_at)),
+            phase("encode", encode_secs),
+        ];
+        timings.extend(self.stages());
+        Summary {
+            given_frames: count(self.job.walk.given.len()),
+            fps: per_sec(made_since(reporter.first_chunk_at)),
+            fps_model: per_sec(self.session.model_secs()),
+            first_frame_secs: reporter.first_frame_at.unwrap_or(0.0),
+            secs: now,
+            cache_bytes: memory.cache_bytes,
+            peak_device_bytes: memory.peak_device_bytes,
+            seed: self.job.config.seed,
+            timings,
+            ..Summary::default()
+        }
+    }
+
+    /// Stages of the device's work, if they were measured.
+    fn stages(&self) -> Vec<StageTime> {
+        let stage = |(stage, secs): (&str, f64)| StageTime {
+            stage: stage.to_owned(),
+            secs,
+        };
+        self.device.stage_secs().into_iter().map(stage).collect()
+    }
+
+    fn tell(&self, args: &GenerateArgs, summary: Summary, reporter: &mut Reporter) {
+        let caps = self.device.caps();
+        reporter.note(&report::summary_text(&summary, caps, self.device.ledger()));
+        let stages = self.stages();
+        let (phases, _) = summary
+            .timings
+            .split_at(summary.timings.len() - stages.len());
+        reporter.detail(&report::phases_text(phases));
+        if args.reports.timings {
+            reporter.note(&report::timings_text(&stages));
+        }
+        if let Some(path) = &summary.output {
+            reporter.event(&Event::Saved { path: path.clone() });
+            if !args.reports.json {
+                // Nobody may be there to read it; the film is.
+                let _ = say::result(&format!("{path}\n"));
+            }
+        }
+        reporter.event(&Event::Done(summary));
+    }
+}
+
+/// Takes away what holds no frame, so that its name is free again.
+fn drop_empty(path: &Path, closed: Option<media::Summary>) {
+    let recipe = closed.and_then(|summary| summary.recipe_path);
+    for path in [Some(path.to_owned()), recipe].into_iter().flatten() {
+        if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
+            // Left behind, it does no harm.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The plan with the playback rate of the file instead of the model's.
+fn with_rate(mut plan: Event, rate: u32) -> Event {
+    if let Event::Plan { fps, .. } = &mut plan {
+        *fps = rate;
+    }
+    plan
+}
+
+fn dry_run(
+    args: &GenerateArgs,
+    job: &Job,
+    device: &Device,
+    reporter: &mut Reporter,
+) -> anyhow::Result<u8> {
+    let plan = Session::preview(device, &job.model, &job.walk, &job.config)?;
+    let plan = with_rate(plan, job.fps);
+    if args.reports.json {
+        reporter.event(&plan);
+    } else {
+        let _ = say::result(&format!("{}\n", report::plan_text(&plan)));
+        let _ = say::result(&format!("output {}\n", job.target.path.display()));
+    }
+    Ok(0)
+}
+
+fn writer(args: &GenerateArgs, job: &Job, recipe: &Recipe) -> anyhow::Result<VideoWriter> {
+    let spec = Spec {
+        width: job.width,
+        height: job.height,
+        fps: f64::from(job.fps),
+        scale: job.scale,
+        frames: Some(job.file_frames()),
+        overwrite: args.output.overwrite,
+        recipe: (!args.output.no_metadata).then_some(recipe),
+    };
+    Ok(VideoWriter::create(&job.target.path, &spec)?)
+}
+
+/// Opens the device and says aloud where it is not the kind that one hopes for.
+fn open_device(args: &GenerateArgs, reporter: &mut Reporter) -> anyhow::Result<Device> {
+    let wanted = args.network.device.clone();
+    let device = Device::open(&Select {
+        device: wanted.clone(),
+        tier: match args.network.tier {
+            Some(TierArg::Portable) => TierRequest::Portable,
+            _ => TierRequest::Best,
+        },
+    })
+    .context("--device")?;
+    let is_auto = match wanted {
+        Some(name) => name.eq_ignore_ascii_case("auto"),
+        None => std::env::var_os("WGPU_ADAPTER_NAME").is_none(),
+    };
+    if let Some(text) = is_auto.then(|| second_best(device.caps())).flatten() {
+        reporter.warn(&text);
+    }
+    Ok(device)
+}
+
+/// What to say of a device that was taken for want of a better one.
+fn second_best(caps: &Caps) -> Option<String> {
+    let Caps { name, driver, .. } = caps;
+    match caps.kind {
+        Kind::Discrete | Kind::Virtual | Kind::Other => None,
+        Kind::Integrated => Some(format!(
+            "no discrete GPU was found; running on the integrated {name}, driver {driver}"
+        )),
+        Kind::Software | Kind::Twin => Some(format!(
+            "no GPU was found; running on the processor by {name}, driver {driver}, which is slow"
+        )),
+    }
+}

@@ -1,0 +1,308 @@
+//! What was meant: flags, recipe and model settled into one checked piece of work, before any device is opened.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use longtake::ops::{KvFormat, WeightFormat};
+use longtake::rollout::{Config, ModelSource, Walk};
+use longtake::world::camera::{self, Step};
+use longtake::world::film::{DEFAULT_FILM, DEFAULT_GIVEN, SeedFilm};
+use longtake::world::map::{OnWall, Path as Way};
+use longtake::world::pose::Action;
+
+use super::args::{GenerateArgs, Kv, Precision, Wall};
+use super::fault::Fault;
+use super::target::{self, Target};
+use super::values::{self, Attended, Seed};
+
+/// Frames of a film for which nothing was asked.
+const DEFAULT_FRAMES: usize = 64;
+/// The model inside the program.
+const BUILT_IN: &str = "rooms";
+
+/// A film to make.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) model: ModelSource,
+    pub(super) film_idx: usize,
+    pub(super) film_name: String,
+    pub(super) walk: Walk,
+    /// The path in its canonical form, as long as the film.
+    pub(super) camera: String,
+    pub(super) follows_default: bool,
+    pub(super) on_wall: Wall,
+    pub(super) show_given: bool,
+    pub(super) config: Config,
+    pub(super) kv: Kv,
+    pub(super) precision: Precision,
+    /// Denoising steps that the network will take.
+    pub(super) steps: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) fps: u32,
+    pub(super) scale: u32,
+    pub(super) target: Target,
+    /// What the user should hear before it starts.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Job {
+    /// Settles `args`; nothing is written or opened but the model and the camera file.
+    ///
+    /// # Errors
+    /// A model that is missing or faulty, settings that contradict each other, an output that cannot be.
+    pub(super) fn new(args: &GenerateArgs) -> anyhow::Result<Job> {
+        let model = open_model(args.model.as_deref().unwrap_or(BUILT_IN))?;
+        let (height, width) = model.config.picture_px();
+        let film_idx = args.world.film.map_or(DEFAULT_FILM, |n| n as usize);
+        let film = SeedFilm::load(film_idx).context("--film")?;
+        let given = args.world.given.map_or(DEFAULT_GIVEN, |n| n as usize);
+        film.default_path(given, 0).context("--given")?;
+        let fps = args.output.fps.unwrap_or(model.config.fps);
+        let mut warnings = Vec::new();
+        let steps = path(args, &film, given, &model, fps, &mut warnings)?;
+        let on_wall = args.world.on_wall.unwrap_or(Wall::Slide);
+        let walk = walk(&film, given, &steps, on_wall, &mut warnings)?;
+        let seed = args.seed.unwrap_or(Seed::Random).number();
+        let target = Target::new(&args.output, &model.name, seed)?;
+        target::check_json(&target, args.reports.json)?;
+        let (kv, precision) = (
+            args.network.kv.unwrap_or(Kv::F16),
+            args.network.weights.unwrap_or(Precision::F16),
+        );
+        let scale = args.output.scale;
+        Ok(Job {
+            film_idx,
+            film_name: film.name,
+            camera: camera::format(&steps),
+            follows_default: args.world.camera.is_none(),
+            on_wall,
+            show_given: args.world.show_given,
+            config: config(args, seed, kv, precision),
+            kv,
+            precision,
+            steps: args.network.steps.unwrap_or_else(|| {
+                u32::try_from(model.config.sampler.n_passes()).unwrap_or(u32::MAX)
+            }),
+            width,
+            height,
+            fps,
+            scale: scale.unwrap_or_else(|| target.format.default_scale(width, height)),
+            target,
+            walk,
+            model,
+            warnings,
+        })
+    }
+
+    /// Frames that the file will hold.
+    pub(super) fn file_frames(&self) -> u64 {
+        let shown = if self.show_given {
+            self.walk.given.len()
+        } else {
+            0
+        };
+        (shown + self.walk.poses.len()) as u64
+    }
+}
+
+fn config(args: &GenerateArgs, seed: u64, kv: Kv, precision: Precision) -> Config {
+    Config {
+        seed,
+        window: args.network.window.and_then(|Attended(n)| n),
+        sink: args.network.sink.unwrap_or(0),
+        kv: match kv {
+            Kv::F32 => KvFormat::F32,
+            Kv::F16 => KvFormat::F16,
+            Kv::Bf16 => KvFormat::Bf16,
+        },
+        weights: match precision {
+            Precision::F16 => WeightFormat::F16,
+            Precision::F32 => WeightFormat::F32,
+        },
+        steps: args.network.steps,
+    }
+}
+
+/// A built-in model by name, another by its folder.
+fn open_model(name: &str) -> anyhow::Result<ModelSource> {
+    if name.eq_ignore_ascii_case(BUILT_IN) {
+        return Ok(ModelSource::rooms()?);
+    }
+    let path = Path::new(name);
+    if path.is_file() {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        return Err(Fault::Usage(format!(
+            "--model: {name:?} is a file; name the folder that it lies in: {:?}",
+            folder.unwrap_or(Path::new("."))
+        ))
+        .into());
+    }
+    if !path.is_dir() {
+        return Err(Fault::NoModel(format!(
+            "--model: there is no model {name:?}: {BUILT_IN} is built in, others are folders with config.json and \
+             weights.safetensors"
+        ))
+        .into());
+    }
+    // `.` and `..` have no name to show, the folder behind them has.
+    let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    ModelSource::open(&folder).context("--model")
+}
+
+/// The steps of the film, one a frame.
+fn path(
+    args: &GenerateArgs,
+    film: &SeedFilm,
+    given: usize,
+    model: &ModelSource,
+    fps: u32,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Vec<Step>> {
+    let asked = length(args, model, fps)?;
+    let Some(text) = &args.world.camera else {
+        return Ok(film.default_path(given, asked.unwrap_or(DEFAULT_FRAMES))?);
+    };
+    let mut steps = camera::from_arg(text).context("--camera")?;
+    let (has, wants) = (steps.len(), asked.unwrap_or(steps.len()));
+    if wants < has {
+        warnings.push(format!(
+            "the film ends with step {wants} of the camera path's {has}"
+        ));
+    }
+    if has < wants {
+        warnings.push(format!(
+            "the camera path has {has} steps, the film {wants} frames: the camera stays where it is for the last {}",
+            wants - has
+        ));
+    }
+    steps.resize(wants, Action::Stay.into());
+    Ok(steps)
+}
+
+/// Frames that were asked for, if any.
+fn length(args: &GenerateArgs, model: &ModelSource, fps: u32) -> Result<Option<usize>, Fault> {
+    let most = f64::from(values::max_frames());
+    let (frames, asked) = match (args.frames, args.seconds, args.chunks) {
+        (Some(n), ..) => (f64::from(n), format!("--frames {n}")),
+        (_, Some(secs), _) => (
+            (secs * f64::from(fps)).ceil(),
+            format!("--seconds {secs} at {fps} frames a second"),
+        ),
+        (.., Some(n)) => (
+            f64::from(n) * f64::from(model.config.chunk_frames),
+            format!("--chunks {n}"),
+        ),
+        _ => return Ok(None),
+    };
+    if most < frames {
+        return Err(Fault::Usage(format!(
+            "{asked} is {frames} frames; a film has at most {most}"
+        )));
+    }
+    // Between 1 and the limit, by the flags' own checks and the one above.
+    Ok(Some(frames.max(1.0) as usize))
+}
+
+fn walk(
+    film: &SeedFilm,
+    given: usize,
+    steps: &[Step],
+    on_wall: Wall,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Walk> {
+    let (frames, poses) = (&film.frames[..given], &film.poses[..given]);
+    let from = poses.last().copied().unwrap_or_default();
+    let rule = match on_wall {
+        Wall::Refuse => OnWall::Refuse,
+        Wall::Slide => OnWall::Slide,
+    };
+    let way = Way::along(&film.map, from, steps, rule).context("--camera")?;
+    if let Some(first) = way.first_hit {
+        warnings.push(format!(
+            "the path meets walls: {} steps slid along one, {} could not move, the first is step {} ({}); \
+             --on-wall refuse stops instead",
+            way.n_slid, way.n_blocked, first + 1, steps[first],
+        ));
+    }
+    Ok(Walk {
+        given: frames.to_vec(),
+        given_poses: poses.to_vec(),
+        poses: way.poses,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Command;
+    use crate::cli::parse;
+
+    fn job(line: &str) -> anyhow::Result<Job> {
+        let line = format!("longtake generate {line}");
+        let cli = parse::parse(line.split_whitespace().map(Into::into)).unwrap();
+        match cli.command {
+            Some(Command::Generate(args)) => Job::new(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_asked_is_64_frames_of_the_default_film() {
+        let job = job("").unwrap();
+        assert_eq!((job.walk.poses.len(), job.walk.given.len()), (64, 48));
+        assert!(job.follows_default && job.warnings.is_empty());
+        assert_eq!((job.fps, job.scale, job.steps), (8, 8, 2));
+    }
+
+    #[test]
+    fn a_camera_path_is_as_long_as_its_steps() {
+        assert_eq!(job("--camera left-5").unwrap().walk.poses.len(), 5);
+        let cut = job("--camera left-5 --frames 3").unwrap();
+        assert_eq!((cut.camera.as_str(), cut.warnings.len()), ("left-3", 1));
+        let held = job("--camera left-5 --frames 7").unwrap();
+        assert_eq!(held.camera, "left-5,stay-2");
+        assert!(held.warnings[0].contains("for the last 2"));
+    }
+
+    #[test]
+    fn seconds_count_playback() {
+        assert_eq!(job("--seconds 1.01").unwrap().walk.poses.len(), 9);
+        assert_eq!(job("--seconds 1 --fps 30").unwrap().walk.poses.len(), 30);
+        assert!(job("--seconds 1000000").is_err());
+    }
+
+    #[test]
+    fn walls_are_told_or_refused() {
+        let slid = job("--camera w-60").unwrap();
+        assert!(
+            slid.warnings[0].contains("could not move"),
+            "{:?}",
+            slid.warnings
+        );
+        let err = job("--camera w-60 --on-wall refuse").unwrap_err();
+        assert_eq!(crate::cli::fault::code(&err), 2);
+    }
+
+    #[test]
+    fn given_frames_and_films_have_their_range() {
+        for line in ["--given 0", "--given 97", "--film 4"] {
+            let err = job(line).unwrap_err();
+            assert_eq!(crate::cli::fault::code(&err), 2, "{line}");
+        }
+        assert_eq!(
+            job("--given 1 --show-given --frames 2")
+                .unwrap()
+                .file_frames(),
+            3
+        );
+    }
+
+    #[test]
+    fn a_missing_model_is_told_apart_from_a_file() {
+        let code = |line: &str| crate::cli::fault::code(&job(line).unwrap_err());
+        assert_eq!(code("-m no-such-model"), 4);
+        assert_eq!(code("-m Cargo.toml"), 2);
+        assert_eq!(code("-m src"), 4);
+    }
+}

@@ -1,0 +1,273 @@
+//! Settings to a recipe and back: what `--from` repeats is what a film stores.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use longtake::gpu::Caps;
+use longtake::media::Recipe;
+use longtake::media::recipe as stored;
+use longtake::rollout::event::Summary;
+use serde_json::{Value, json};
+
+use super::args::{GenerateArgs, Kv, Precision, Wall};
+use super::fault::Fault;
+use super::job::Job;
+use super::values::{self, Attended, Seed};
+
+/// Value of `path` where the camera followed the default path, which another length then continues.
+const DEFAULT_PATH: &str = "default";
+
+/// Fills what was not asked for from the recipe in `file`; tells what may keep the film from coming out the same.
+///
+/// # Errors
+/// When the file has no recipe, or one whose values this version does not take.
+pub(super) fn fill(args: &mut GenerateArgs, file: &Path) -> anyhow::Result<Vec<String>> {
+    let info = stored::read(file).context("--from")?;
+    let recipe = info.recipe.ok_or_else(|| {
+        Fault::Usage(format!(
+            "--from: no recipe is stored in {file:?}; it was written with --no-metadata, or by another program"
+        ))
+    })?;
+    fill_from(args, &recipe)
+        .map_err(|what| Fault::Usage(format!("--from: {what}, in {file:?}")))?;
+    let mut warnings = Vec::new();
+    let (theirs, ours) = (recipe.version().unwrap_or("?"), env!("CARGO_PKG_VERSION"));
+    if theirs != ours {
+        warnings.push(format!(
+            "{file:?} was made by longtake {theirs}, this is {ours}: frames may differ"
+        ));
+    }
+    Ok(warnings)
+}
+
+fn fill_from(args: &mut GenerateArgs, recipe: &Recipe) -> Result<(), String> {
+    let follows_default = recipe.get("path").and_then(Value::as_str) == Some(DEFAULT_PATH);
+    let length_is_typed = args.frames.is_some() || args.seconds.is_some() || args.chunks.is_some();
+    let place_is_typed = args.world.film.is_some() || args.world.given.is_some();
+    let camera_is_typed = args.world.camera.is_some();
+    if !camera_is_typed && !(follows_default && (length_is_typed || place_is_typed)) {
+        args.world.camera = text(recipe, "camera")?;
+    }
+    if !length_is_typed && !camera_is_typed {
+        args.frames = number(recipe, "frames")?
+            .map(|n| values::frames(&n.to_string()).map_err(|why| format!("frames: {why}")))
+            .transpose()?;
+    }
+    if args.seed.is_none() {
+        args.seed = number(recipe, "seed")?.map(Seed::Fixed);
+    }
+    if args.model.is_none() {
+        args.model = text(recipe, "model")?;
+    }
+    let world = &mut args.world;
+    let network = &mut args.network;
+    fill_u32(&mut world.film, recipe, "film")?;
+    fill_u32(&mut world.given, recipe, "given_frames")?;
+    fill_u32(&mut network.steps, recipe, "steps")?;
+    fill_u32(&mut network.sink, recipe, "sink")?;
+    fill_u32(&mut args.output.scale, recipe, "scale")?;
+    fill_u32(&mut args.output.fps, recipe, "fps")?;
+    if network.window.is_none() {
+        network.window = match recipe.get("window") {
+            Some(Value::Null) => Some(Attended(None)),
+            _ => u32_of(recipe, "window")?.map(|n| Attended(Some(n))),
+        };
+    }
+    fill_enum::<Wall>(&mut world.on_wall, recipe, "on_wall")?;
+    fill_enum::<Kv>(&mut network.kv, recipe, "cache_type_k")?;
+    fill_enum::<Precision>(&mut network.weights, recipe, "weights")?;
+    world.show_given |= recipe.get("show_given") == Some(&Value::Bool(true));
+    Ok(())
+}
+
+fn text(recipe: &Recipe, key: &str) -> Result<Option<String>, String> {
+    match recipe.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(format!("{key} is {other}, not a text")),
+    }
+}
+
+fn number(recipe: &Recipe, key: &str) -> Result<Option<u64>, String> {
+    match recipe.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(n) => Ok(Some(n)),
+            None => Err(format!("{key} is {value}, not a whole number")),
+        },
+    }
+}
+
+fn u32_of(recipe: &Recipe, key: &str) -> Result<Option<u32>, String> {
+    number(recipe, key)?
+        .map(|n| u32::try_from(n).map_err(|_| format!("{key} is {n}, which is too large")))
+        .transpose()
+}
+
+fn fill_u32(slot: &mut Option<u32>, recipe: &Recipe, key: &str) -> Result<(), String> {
+    if slot.is_none() {
+        *slot = u32_of(recipe, key)?;
+    }
+    Ok(())
+}
+
+fn fill_enum<T: clap::ValueEnum>(
+    slot: &mut Option<T>,
+    recipe: &Recipe,
+    key: &str,
+) -> Result<(), String> {
+    if slot.is_none() {
+        *slot = text(recipe, key)?
+            .map(|name| {
+                T::from_str(&name, true).map_err(|_| format!("{key} {name:?} is not known"))
+            })
+            .transpose()?;
+    }
+    Ok(())
+}
+
+fn name(value: &impl clap::ValueEnum) -> Option<String> {
+    value
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+}
+
+/// The recipe of a film to come.
+pub(super) fn of(job: &Job, caps: &Caps) -> Recipe {
+    let mut recipe = Recipe::new();
+    recipe
+        .set("model", job.model.name.as_str())
+        .set("seed", job.config.seed)
+        .set("film", job.film_idx)
+        .set("film_name", job.film_name.as_str())
+        .set("given_frames", job.walk.given.len())
+        .set("show_given", job.show_given)
+        .set("frames", job.walk.poses.len())
+        .set("camera", job.camera.as_str())
+        .set(
+            "path",
+            if job.follows_default {
+                DEFAULT_PATH
+            } else {
+                "given"
+            },
+        )
+        .set("on_wall", name(&job.on_wall))
+        .set("fps", job.fps)
+        .set("width", job.width)
+        .set("height", job.height)
+        .set("scale", job.scale)
+        .set("steps", job.steps)
+        .set("window", job.config.window)
+        .set("sink", job.config.sink)
+        .set("cache_type_k", name(&job.kv))
+        .set("cache_type_v", name(&job.kv))
+        .set("weights", name(&job.precision))
+        .set("device", caps.name.as_str())
+        .set("backend", caps.backend.as_str())
+        .set("driver", caps.driver.as_str())
+        .set("tier", caps.tier.name());
+    recipe
+}
+
+/// Adds what the run took.
+pub(super) fn add_run(recipe: &mut Recipe, summary: &Summary) {
+    let ms = |secs: f64| (secs * 1000.0).round() / 1000.0;
+    let timings: serde_json::Map<String, Value> = summary
+        .timings
+        .iter()
+        .map(|t| (t.stage.clone(), json!(ms(t.secs))))
+        .collect();
+    recipe
+        .set("frames_made", summary.frames)
+        .set("interrupted", summary.interrupted)
+        .set("secs", ms(summary.secs))
+        .set("first_frame_secs", ms(summary.first_frame_secs))
+        .set("fps_made", ms(summary.fps))
+        .set("fps_model", ms(summary.fps_model))
+        .set("cache_bytes", summary.cache_bytes)
+        .set("peak_device_bytes", summary.peak_device_bytes)
+        .set("timings", Value::Object(timings));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Command;
+    use crate::cli::parse;
+
+    fn typed(line: &str) -> GenerateArgs {
+        let line = format!("longtake generate {line}");
+        let cli = parse::parse(line.split_whitespace().map(Into::into)).unwrap();
+        match cli.command {
+            Some(Command::Generate(args)) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn film() -> Recipe {
+        let mut recipe = Recipe::new();
+        recipe
+            .set("model", "rooms")
+            .set("seed", u64::MAX)
+            .set("frames", 4)
+            .set("camera", "w-4")
+            .set("path", DEFAULT_PATH)
+            .set("window", Value::Null)
+            .set("cache_type_k", "bf16")
+            .set("on_wall", "refuse")
+            .set("show_given", true);
+        recipe
+    }
+
+    #[test]
+    fn a_recipe_fills_what_was_not_typed() {
+        let mut args = typed("--kv f32");
+        fill_from(&mut args, &film()).unwrap();
+        assert_eq!(args.seed, Some(Seed::Fixed(u64::MAX)));
+        assert_eq!(
+            (args.frames, args.world.camera.as_deref()),
+            (Some(4), Some("w-4"))
+        );
+        assert_eq!(args.network.kv, Some(Kv::F32));
+        assert_eq!(args.network.window, Some(Attended(None)));
+        assert_eq!(args.world.on_wall, Some(Wall::Refuse));
+        assert!(args.world.show_given);
+    }
+
+    #[test]
+    fn another_length_continues_the_default_path() {
+        let mut args = typed("--frames 9");
+        fill_from(&mut args, &film()).unwrap();
+        assert_eq!((args.frames, args.world.camera), (Some(9), None));
+    }
+
+    #[test]
+    fn another_camera_brings_its_own_length() {
+        let mut args = typed("--camera s-2");
+        fill_from(&mut args, &film()).unwrap();
+        assert_eq!(
+            (args.frames, args.world.camera.as_deref()),
+            (None, Some("s-2"))
+        );
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_are_named() {
+        for (key, value) in [
+            ("seed", json!("x")),
+            ("seed", json!(-1)),
+            ("camera", json!(3)),
+            ("film", json!(1e30)),
+            ("film", json!(u64::MAX)),
+            ("cache_type_k", json!("q2")),
+            ("frames", json!(0)),
+            ("window", json!("a")),
+        ] {
+            let mut recipe = film();
+            recipe.set(key, value);
+            let why = fill_from(&mut typed(""), &recipe).unwrap_err();
+            assert!(why.contains(key), "{why}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a run says, to people or to programs: one place that hears every event.
+
+use longtake::gpu::{Caps, Ledger, Purpose};
+use longtake::rollout::event::{Event, PassKind, SCHEMA, StageTime, Summary};
+use serde_json::{Map, Value, json};
+
+use super::Clock;
+use super::args::{ReportArgs, Voice};
+use super::progress::Progress;
+use super::say::{self, Style};
+
+/// Hears the events of one run and keeps its times.
+pub(super) struct Reporter {
+    clock: Clock,
+    style: Style,
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    progress: Progress,
+    /// Seconds since the process began when the first chunk began: given frames lie before it.
+    pub(super) first_chunk_at: Option<f64>,
+    /// The same for the first generated frame in hand.
+    pub(super) first_frame_at: Option<f64>,
+    /// Seconds that the given frames took.
+    pub(super) given_secs: f64,
+}
+
+impl Reporter {
+    pub(super) fn new(clock: Clock, voice: &Voice, args: &ReportArgs) -> Reporter {
+        let silent = args.json || voice.quiet || args.no_progress;
+        Reporter {
+            clock,
+            style: Style::new(voice),
+            json: args.json,
+            quiet: voice.quiet || args.json,
+            verbose: 0 < voice.verbose && !voice.quiet && !args.json,
+            progress: match silent {
+                true => Progress::silent(),
+                false => Progress::on_stderr(),
+            },
+            first_chunk_at: None,
+            first_frame_at: None,
+            given_secs: 0.0,
+        }
+    }
+
+    /// Passes an event on.
+    pub(super) fn event(&mut self, event: &Event) {
+        let now = self.clock.secs();
+        match event {
+            Event::ChunkStarted { .. } => {
+                self.first_chunk_at.get_or_insert(now);
+            }
+            Event::FramesReady { .. } => {
+                self.first_frame_at.get_or_insert(now);
+            }
+            Event::PassDone {
+                kind: PassKind::Given,
+                secs,
+                ..
+            } => self.given_secs += secs,
+            Event::Warning { text } if !self.json => {
+                self.progress.message(&self.style.warning(text));
+            }
+            _ => {}
+        }
+        if self.json {
+            // Whoever listened has gone; the film is wanted all the same.
+            let _ = say::result(&json_line(event, now));
+        }
+        self.progress.event(event);
+    }
+
+    pub(super) fn warn(&mut self, text: &str) {
+        self.event(&Event::Warning {
+            text: text.to_owned(),
+        });
+    }
+
+    /// For people who did not ask for silence.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.progress.message(text);
+        }
+    }
+
+    /// For people who asked for more.
+    pub(super) fn detail(&self, text: &str) {
+        if self.verbose {
+            self.progress.message(text);
+        }
+    }
+
+    /// Takes the progress bar away, for good.
+    pub(super) fn end_progress(&mut self) {
+        self.progress.clear();
+    }
+}
+
+/// One event as a line of JSON: its name, the schema and the seconds since the process began come first.
+pub(super) fn json_line(event: &Event, t: f64) -> String {
+    let value = serde_json::to_value(event).unwrap_or(Value::Null);
+    let mut line = Map::new();
+    let mut fields = match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    line.insert(
+        "event".into(),
+        fields.shift_remove("event").unwrap_or(Value::Null),
+    );
+    line.insert("schema".into(), json!(SCHEMA));
+    line.insert("t".into(), json!((t * 1000.0).round() / 1000.0));
+    line.extend(fields);
+    format!("{}\n", Value::Object(line))
+}
+
+/// The plan as people read it.
+pub(super) fn plan_text(event: &Event) -> String {
+    let Event::Plan {
+        model,
+        device,
+        tier,
+        seed,
+        frames,
+        given_frames,
+        chunks,
+        width,
+        height,
+        fps,
+        steps,
+        window,
+        sink,
+        planned,
+    } = event
+    else {
+        return String::new();
+    };
+    let window = match window {
+        Some(n) => format!("window {n} (sink {sink})"),
+        None => "attending to all".to_owned(),
+    };
+    format!(
+        "{model} on {device}, {tier}\n\
+         {} of {width}x{height} at {fps} a second ({}) in {} of {}, from {}, {window}, seed {seed}\n\
+         device memory at most {}: weights {}, cache {}, activations {}, scratch {}",
+        say::n(*frames, "frame"),
+        say::secs(f64::from(*frames) / f64::from(*fps).max(1.0)),
+        say::n(*chunks, "chunk"),
+        say::n(*steps, "step"),
+        say::n(*given_frames, "given frame"),
+        say::mib(planned.peak_device_bytes),
+        say::mib(planned.weights_bytes),
+        say::mib(planned.cache_bytes),
+        say::mib(planned.activations_bytes),
+        say::mib(planned.scratch_bytes),
+    )
+}
+
+/// The figures at the end as people read them.
+pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> String {
+    let by_purpose: Vec<String> = Purpose::ALL
+        .into_iter()
+        .map(|p| format!("{} {}", p.name(), say::mib(ledger.peak_of(p))))
+        .collect();
+    format!(
+        "{}{} in {}: {} ({} without decoding and encoding), the first after {}\n\
+         cache {}; device memory at most {}: {}\n\
+         seed {} on {}, {}",
+        if summary.interrupted {
+            "interrupted: "
+        } else {
+            ""
+        },
+        say::n(summary.frames, "frame"),
+        say::secs(summary.secs),
+        say::rate(summary.fps),
+        say::rate(summary.fps_model),
+        say::secs(summary.first_frame_secs),
+        say::mib(summary.cache_bytes),
+        say::mib(summary.peak_device_bytes),
+        by_purpose.join(", "),
+        summary.seed,
+        caps.title(),
+        caps.tier.name(),
+    )
+}
+
+/// Phases with their seconds in one line.
+pub(super) fn phases_text(phases: &[StageTime]) -> String {
+    let phase = |p: &StageTime| format!("{} {}", p.stage.replace('_', " "), say::secs(p.secs));
+    phases.iter().map(phase).collect::<Vec<_>>().join(", ")
+}
+
+/// Stages with their seconds and their share of all.
+pub(super) fn timings_text(stages: &[StageTime]) -> String {
+    let total: f64 = stages.iter().map(|s| s.secs).sum();
+    let width = stages.iter().map(|s| s.stage.len()).max().unwrap_or(0);
+    let row = |name: &str, secs: f64| {
+        let share = if 0.0 < total {
+            100.0 * secs / total
+        } else {
+            0.0
+        };
+        format!("{name:width$}  {secs:9.3} s  {share:5.1} %")
+    };
+    let rows: Vec<String> = stages
+        .iter()
+        .map(|s| row(&s.stage, s.secs))
+        .chain([row("sum", total)])
+        .collect();
+    rows.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_begin_with_event_schema_and_time() {
+        let line = json_line(
+            &Event::Warning {
+                text: "a\nb".into(),
+            },
+            1.23456,
+        );
+        assert_eq!(
+            line,
+            "{\"event\":\"warning\",\"schema\":1,\"t\":1.235,\"text\":\"a\\nb\"}\n"
+        );
+        let done = json_line(&Event::Done(Summary::default()), 0.0);
+        assert!(
+            done.starts_with("{\"event\":\"done\",\"schema\":1,\"t\":0.0,\"frames\":0,"),
+            "{done}"
+        );
+    }
+
+    #[test]
+    fn shares_add_up() {
+        let stage = |stage: &str, secs| StageTime {
+            stage: stage.into(),
+            secs,
+        };
+        let table = timings_text(&[stage("attention", 3.0), stage("linear", 1.0)]);
+        assert_eq!(
+            table,
+            "attention      3.000 s   75.0 %\nlinear         1.000 s   25.0 %\nsum            4.000 s  100.0 %"
+        );
+        assert!(timings_text(&[]).contains("0.0 %"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Values of flags: each is checked here once, with a message that tells the range.
+
+use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::str::FromStr;
+
+use longtake::world::camera::MAX_STEPS;
+
+/// A seed as it can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seed {
+    /// Drawn by the program.
+    Random,
+    /// Given.
+    Fixed(u64),
+}
+
+impl FromStr for Seed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Seed, String> {
+        match text.trim() {
+            "-1" | "random" => Ok(Seed::Random),
+            text => text.parse().map(Seed::Fixed).map_err(|_| {
+                format!(
+                    "a seed is a whole number from 0 to {}, or -1 for a random one",
+                    u64::MAX
+                )
+            }),
+        }
+    }
+}
+
+impl Seed {
+    /// The number; a drawn one has at most six digits, so that it can be typed again.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Seed::Fixed(seed) => seed,
+            // The standard library seeds these from the system's randomness.
+            Seed::Random => RandomState::new().build_hasher().finish() % 1_000_000,
+        }
+    }
+}
+
+/// How many latent frames attention sees; `None`: all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attended(pub(super) Option<u32>);
+
+impl FromStr for Attended {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Attended, String> {
+        match text.trim() {
+            "-1" | "0" | "all" => Ok(Attended(None)),
+            text => text.parse().map(|n| Attended(Some(n))).map_err(|_| {
+                "a window is a whole number of latent frames from 1 on, or 0 for all".to_owned()
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Attended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("all"),
+            Some(n) => n.fmt(f),
+        }
+    }
+}
+
+/// A flag without a value, or its twin in the environment.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" | "y" | "t" => Ok(true),
+        "" | "0" | "false" | "no" | "off" | "n" | "f" => Ok(false),
+        _ => Err("use 1, true, yes or on; 0, false, no or off".to_owned()),
+    }
+}
+
+fn whole(text: &str, most: u32, what: &str) -> Result<u32, String> {
+    match text.trim().parse::<u32>() {
+        Ok(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(format!("{what} are a whole number, 1 to {most}")),
+    }
+}
+
+/// A number of frames or chunks.
+pub(super) fn frames(text: &str) -> Result<u32, String> {
+    whole(text, max_frames(), "they")
+}
+
+/// Most frames of one film: as many as a camera path has steps.
+pub(super) fn max_frames() -> u32 {
+    u32::try_from(MAX_STEPS).unwrap_or(u32::MAX)
+}
+
+/// Seconds of playback.
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(s) if 0.0 < s && s <= f64::from(max_frames()) => Ok(s),
+        _ => Err(format!(
+            "seconds are a number above 0, at most {}",
+            max_frames()
+        )),
+    }
+}
+
+/// Denoising steps.
+pub(super) fn steps(text: &str) -> Result<u32, String> {
+    whole(text, 1000, "steps")
+}
+
+/// Enlargement.
+pub(super) fn scale(text: &str) -> Result<u32, String> {
+    whole(text, 1000, "enlargements")
+}
+
+/// Playback rate.
+pub(super) fn fps(text: &str) -> Result<u32, String> {
+    whole(text, 1000, "frames a second")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drawn_seeds_are_short_and_differ() {
+        let draws: Vec<u64> = (0..20).map(|_| Seed::Random.number()).collect();
+        assert!(draws.iter().all(|&seed| seed < 1_000_000));
+        assert!(draws.iter().any(|&seed| seed != draws[0]));
+    }
+
+    #[test]
+    fn switches_read_like_the_hub() {
+        for text in ["1", "true", "YES", "on"] {
+            assert_eq!(switch(text), Ok(true));
+        }
+        for text in ["0", "false", "no", "Off", ""] {
+            assert_eq!(switch(text), Ok(false));
+        }
+        assert!(switch("maybe").is_err());
+    }
+}

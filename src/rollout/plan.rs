@@ -1,0 +1,185 @@
+//! What a rollout will take, before anything is loaded. Pure: from the code that allocates, not from a formula beside it.
+
+use super::event::{Event, MemoryUse};
+use super::session::{Config, Error, ModelSource, Walk};
+use crate::gpu::{Caps, EXECUTOR_BYTES, Kind};
+use crate::model::{Activations, Dit};
+
+/// Sizes of a rollout and the device bytes it will hold.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) chunk_frames: u32,
+    pub(super) chunks: u32,
+    pub(super) steps: u32,
+    /// Frames the cache holds at most.
+    pub(super) max_frames: usize,
+    memory: MemoryUse,
+    /// Largest single buffer in bytes.
+    largest: u64,
+    /// The cache finds room for at least one frame a page.
+    page_fits: bool,
+    frame_kv_bytes: u64,
+    model: String,
+    device: String,
+    tier: String,
+    frames: u32,
+    given_frames: u32,
+    fps: u32,
+    window: Option<u32>,
+    sink: u32,
+}
+
+impl Plan {
+    pub(super) fn new(
+        caps: &Caps,
+        model: &ModelSource,
+        walk: &Walk,
+        config: &Config,
+        steps: u32,
+    ) -> Result<Plan, Error> {
+        let c = &model.config;
+        let count = |n: usize| {
+            u32::try_from(n).map_err(|_| {
+                Error::Setting(format!("{n} frames are more than this version can count"))
+            })
+        };
+        let (given_frames, frames) = (count(walk.given.len())?, count(walk.poses.len())?);
+        let total = walk.given.len() + walk.poses.len();
+        let max_frames = config.window.map_or(total, |w| total.min(w as usize));
+        if let Some(window) = config.window.filter(|w| *w < config.sink + c.chunk_frames) {
+            return Err(crate::cache::LayoutError::WindowTooSmall {
+                window: window as usize,
+                sink: config.sink as usize,
+                chunk: c.chunk_frames as usize,
+            }
+            .into());
+        }
+        let shape = c.cache_shape(config.kv, max_frames);
+        let (activations_bytes, tables) = Activations::bytes(c, c.chunk_frames as usize);
+        let weights_bytes = Dit::bytes(c, config.weights);
+        let cache_bytes = shape.bytes() + Dit::text_bytes(c, config.kv);
+        let executor = if caps.kind == Kind::Twin {
+            0
+        } else {
+            EXECUTOR_BYTES
+        };
+        let scratch_bytes = tables + shape.table_bytes(caps) + executor;
+        let device_bytes = weights_bytes + cache_bytes + activations_bytes + scratch_bytes;
+        // Reading a chunk's latents back is the largest transient.
+        let staging = if caps.kind == Kind::Twin {
+            0
+        } else {
+            4 * c.chunk_frames * c.in_channels * c.latent_height * c.latent_width
+        };
+        let (height, width) = c.picture_px();
+        Ok(Plan {
+            seed: config.seed,
+            width,
+            height,
+            chunk_frames: c.chunk_frames,
+            chunks: frames.div_ceil(c.chunk_frames),
+            steps,
+            max_frames,
+            memory: MemoryUse {
+                weights_bytes,
+                cache_bytes,
+                activations_bytes,
+                scratch_bytes,
+                device_bytes,
+                peak_device_bytes: device_bytes + u64::from(staging),
+            },
+            largest: Activations::largest(c, c.chunk_frames as usize)
+                .max(Dit::largest(c, config.weights)),
+            page_fits: shape.page_frames(caps) > 0,
+            frame_kv_bytes: shape.frame_bytes() / (2 * u64::from(c.layers)),
+            model: model.name.clone(),
+            device: caps.title(),
+            tier: caps.tier.name().to_owned(),
+            frames,
+            given_frames,
+            fps: c.fps,
+            window: config.window,
+            sink: config.sink,
+        })
+    }
+
+    /// Refuses, with numbers, what the device cannot hold.
+    pub(super) fn check_fits(&self, caps: &Caps) -> Result<(), Error> {
+        let refuse = |text: String| Err(Error::WouldNotFit(text));
+        let limit = caps.max_storage_bytes();
+        if self.largest > limit {
+            let need = mib(self.largest);
+            return refuse(format!(
+                "{} on {} would not fit: one tensor needs {need}, the device binds at most {}; take a smaller picture or another --device",
+                self.model,
+                self.device,
+                mib(limit)
+            ));
+        }
+        if !self.page_fits {
+            return refuse(format!(
+                "{} on {} would not fit: the keys of one frame take {} a layer, the device binds at most {}; take a smaller picture or another --device",
+                self.model,
+                self.device,
+                mib(self.frame_kv_bytes),
+                mib(limit)
+            ));
+        }
+        if caps.max_storage_buffers < 6 || caps.max_uniform_bytes < crate::ops::Positions::BYTES {
+            return refuse(format!(
+                "{} has {} storage buffers a kernel and {} byte uniform bindings; 6 and {} are needed: take another --device",
+                self.device,
+                caps.max_storage_buffers,
+                caps.max_uniform_bytes,
+                crate::ops::Positions::BYTES
+            ));
+        }
+        match caps.memory_bytes {
+            Some(have) if have < self.memory.peak_device_bytes => {
+                let m = &self.memory;
+                let others = m.peak_device_bytes - m.cache_bytes;
+                let frames =
+                    have.saturating_sub(others) / (m.cache_bytes / self.max_frames as u64).max(1);
+                refuse(format!(
+                    "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free; --window {} fits",
+                    self.given_frames + self.frames,
+                    self.device,
+                    mib(m.peak_device_bytes),
+                    mib(m.weights_bytes),
+                    mib(m.cache_bytes),
+                    mib(m.activations_bytes),
+                    mib(m.scratch_bytes),
+                    mib(have),
+                    frames,
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn event(&self) -> Event {
+        Event::Plan {
+            model: self.model.clone(),
+            device: self.device.clone(),
+            tier: self.tier.clone(),
+            seed: self.seed,
+            frames: self.frames,
+            given_frames: self.given_frames,
+            chunks: self.chunks,
+            width: self.width,
+            height: self.height,
+            fps: self.fps,
+            steps: self.steps,
+            window: self.window,
+            sink: self.sink,
+            planned: self.memory,
+        }
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
