@@ -1,6 +1,7 @@
 //! Roll-outs of a small causal DiT: every recorded tensor of every pass, the cache's contents, the windows' integers.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use longtake::cache::{KvCache, Window};
 use longtake::gpu::Device;
@@ -12,7 +13,6 @@ use longtake::weights::Weights;
 use serde_json::Value;
 
 use super::check::Check;
-use super::file::Set;
 use super::rope::turned;
 
 /// How the network is stored, and how its cache is cut.
@@ -39,18 +39,18 @@ struct Rollout<'a> {
     chunk: usize,
 }
 
-/// Runs the roll-out recorded in `file` of a set. `None` when the weights are not there.
+/// Runs the roll-out recorded in `file` of a set with the config `text`. `None` when an input is not there.
 pub fn run(
     check: &mut Check,
-    set: &Set,
+    text: &str,
+    weights: &Path,
     file: &str,
     device: &Device,
     storage: Storage,
 ) -> Option<()> {
-    let text = set.config();
-    let config = DitConfig::from_selfforcing_json(&text).unwrap();
-    let json: Value = serde_json::from_str(&text).unwrap();
-    let weights = Weights::open(&set.file("weights_dit.safetensors")?).unwrap();
+    let config = DitConfig::from_selfforcing_json(text).unwrap();
+    let json: Value = serde_json::from_str(text).unwrap();
+    let weights = Weights::open(weights).unwrap();
     let dit = Dit::load(device, &config, &weights, storage.weights).unwrap();
     let schedule = Schedule::new(&config, None).unwrap();
     let window = window(&json, file);
@@ -98,7 +98,7 @@ pub fn run(
         chunk,
     };
     let context = r.text()?;
-    r.given(start);
+    r.given(start)?;
     let mut latents = Vec::new();
     for (c, noise) in noise.chunks(chunk * frame_values).enumerate() {
         latents.extend(r.chunk(c, start + (c * chunk) as i64, noise, &context)?);
@@ -162,9 +162,9 @@ impl Rollout<'_> {
     }
 
     /// Puts the given history of frames 0..start into the cache.
-    fn given(&mut self, start: i64) {
+    fn given(&mut self, start: i64) -> Option<()> {
         if start == 0 {
-            return;
+            return Some(());
         }
         self.sampler
             .cache_mut()
@@ -174,12 +174,8 @@ impl Rollout<'_> {
         let frames: Vec<i64> = (0..start).collect();
         for layer in 0..self.config.layers as usize {
             let name = |part: &str| format!("given.b{layer}.{part}");
-            let (Some(k), Some(v)) = (
-                self.check.reals(&name("k_pre_rope")),
-                self.check.reals(&name("v")),
-            ) else {
-                continue;
-            };
+            let k = self.check.reals(&name("k_pre_rope"))?;
+            let v = self.check.reals(&name("v"))?;
             assert_eq!(k.len(), start as usize * per_frame, "given keys");
             let turned = self.turned(&frames, &k);
             self.check.real(&name("k_post_rope"), &turned);
@@ -192,6 +188,7 @@ impl Rollout<'_> {
                     .write_frame(self.device, layer, *frame, k, v);
             }
         }
+        Some(())
     }
 
     /// Denoises a chunk. `None` when the file lacks the noise to go on with.

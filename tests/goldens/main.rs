@@ -66,11 +66,12 @@ fn rollout(file: &str, title: &str, on: On, storage: Storage) {
     let Some(mut check) = Check::open(&set, &format!("{file}.safetensors"), title, tol) else {
         return;
     };
-    let Some(device) = on.device() else { return };
-    if dit::run(&mut check, &set, file, &device, storage).is_none()
-        && !set.has("weights_dit.safetensors")
-    {
+    let Some(weights) = set.file("weights_dit.safetensors") else {
         return;
+    };
+    let Some(device) = on.device() else { return };
+    if dit::run(&mut check, &set.config(), &weights, file, &device, storage).is_none() {
+        check.stop();
     }
     check.finish();
 }
@@ -82,11 +83,12 @@ fn rooms(title: &str, on: On, storage: Storage) {
     let Some(mut check) = Check::open(&set, "golden.safetensors", title, TINY) else {
         return;
     };
-    let Some(device) = on.device() else { return };
-    if tiny::run(&mut check, &set, &device, storage.weights, storage.kv).is_none()
-        && !set.has("weights.safetensors")
-    {
+    let Some(weights) = set.file("weights.safetensors") else {
         return;
+    };
+    let Some(device) = on.device() else { return };
+    if tiny::run(&mut check, &set.config(), &weights, &device, storage).is_none() {
+        check.stop();
     }
     check.finish();
 }

@@ -27,6 +27,8 @@ pub fn run(check: &mut Check, device: &Device) {
         );
         if let Some(positions) = check.ints(&name("positions")) {
             tables(check, device, dim, &positions, theta);
+        } else {
+            check.stop();
         }
         let mut case = 0;
         while check.has_like(&name(&format!("case{case}.")), "") {
@@ -129,10 +131,10 @@ fn applied(check: &mut Check, device: &Device, dim: usize, case: &str, theta: f6
         check.ints(&format!("{case}.grid")),
         check.ints(&format!("{case}.start_frame")),
     ) else {
-        return;
+        return check.stop();
     };
     let Some(x) = check.reals(&format!("{case}.x")) else {
-        return;
+        return check.stop();
     };
     let (frames, rows, cols) = (grid[0], grid[1] as usize, grid[2] as usize);
     let n_heads = x.len() / (frames as usize * rows * cols * dim);

@@ -40,6 +40,7 @@ pub fn run(check: &mut Check, device: &Device) {
                 check.reals(&at(&format!("{op}.{}", sides[1]))),
                 check.reals(&at(&format!("{op}.t"))),
             ) else {
+                check.stop();
                 continue;
             };
             let n = x.len() / ts.len();
@@ -79,10 +80,7 @@ fn shift(name: &str) -> Option<(&str, f64)> {
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(rest.len());
     let number = rest[..end].trim_end_matches('.');
-    Some((
-        &name["".len().."shift".len() + number.len()],
-        number.parse().ok()?,
-    ))
+    Some((&name[.."shift".len() + number.len()], number.parse().ok()?))
 }
 
 /// The list is told by its name; one with another name by the entries it is said to take.
@@ -121,7 +119,7 @@ fn euler(check: &mut Check, device: &Device, shift: f64, name: &str, steps: usiz
     let timesteps: Vec<f32> = (0..steps).map(|i| table.timestep(i)).collect();
     check.real(&at("timesteps"), &timesteps);
     let Some(mut x) = check.reals(&at("x_init")) else {
-        return;
+        return check.stop();
     };
     let recorded = check.shape(&at("x_all")).map_or(0, |s| s[0]);
     let mut states = Vec::new();

@@ -1,18 +1,18 @@
 //! The demo world's film: given frames, generated frames, what both leave in the cache, a windowed read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use longtake::cache::Window;
 use longtake::gpu::Device;
 use longtake::model::config::DitConfig;
 use longtake::model::{Dit, Pass, Tape, sinusoid};
-use longtake::ops::{KvFormat, WeightFormat};
 use longtake::rollout::{Sampler, Schedule, Update};
 use longtake::weights::Weights;
 use longtake::world::pose::{Pose, pose_features};
 
 use super::check::Check;
-use super::file::Set;
+use super::dit::Storage;
 
 type Log = BTreeMap<String, Vec<f32>>;
 
@@ -39,21 +39,30 @@ fn channels_last(x: &[f32], channels: usize, cells: usize) -> Vec<f32> {
     channels_first(x, cells, channels)
 }
 
-/// Runs the recorded film. `None` when the weights, or an input, are not there.
+/// Runs the recorded film. `None` when an input is not there.
 pub fn run(
     check: &mut Check,
-    set: &Set,
+    text: &str,
+    weights: &Path,
     device: &Device,
-    weights: WeightFormat,
-    kv: KvFormat,
+    storage: Storage,
 ) -> Option<()> {
-    let config = DitConfig::from_tiny_json(&set.config()).unwrap();
-    let file = Weights::open(&set.file("weights.safetensors")?).unwrap();
-    let dit = Dit::load(device, &config, &file, weights).unwrap();
+    let config = DitConfig::from_tiny_json(text).unwrap();
+    let weights = Weights::open(weights).unwrap();
+    let dit = Dit::load(device, &config, &weights, storage.weights).unwrap();
     let schedule = Schedule::new(&config, None).unwrap();
     let ids = check.ints("frame_ids")?;
     let poses = poses(check)?;
-    let sampler = Sampler::new(device, dit, schedule, 1, ids.len(), kv, Window::default()).unwrap();
+    let sampler = Sampler::new(
+        device,
+        dit,
+        schedule,
+        1,
+        ids.len(),
+        storage.kv,
+        Window::default(),
+    )
+    .unwrap();
     let mut film = Film {
         check,
         device,
@@ -255,8 +264,14 @@ impl Film<'_> {
     /// The pass over pure noise that sees only some of the newest cached frames.
     fn windowed(&mut self, at: usize) {
         let names = self.check.names();
-        let number = |n: &String| n.strip_prefix("x0_first_window")?.parse::<usize>().ok();
-        let windows: Vec<usize> = names.iter().filter_map(number).collect();
+        let number = |n: &String| {
+            let rest = n
+                .strip_prefix("x0_first_")
+                .unwrap_or(n)
+                .strip_prefix("window")?;
+            rest.split('_').next()?.parse::<usize>().ok()
+        };
+        let windows: BTreeSet<usize> = names.iter().filter_map(number).collect();
         if windows.is_empty() {
             self.check.absent("x0_first_window*");
         }

@@ -1,5 +1,7 @@
 //! What must hold before sizes are believed: whatever divides, divides; whatever is indexed with 32 bits, fits.
 
+use crate::ops::Positions;
+
 use super::{Cross, DitConfig, FrameCondition, SamplerConfig};
 
 /// Largest width or side. Together with [`check_elements`] it keeps every later product inside its type.
@@ -8,8 +10,8 @@ const MAX_SIZE: u32 = 65_536;
 const MAX_LAYERS: u32 = 1000;
 /// Most entries in a sampler's list, latent frames in a chunk, and pictures a second.
 const MAX_COUNT: u32 = 1000;
-/// Fewest channels of a head: a pair each for frame, row and column.
-const MIN_HEAD_DIM: u32 = 6;
+/// Fewest channels of a head: a pair each for frame, row and column, and whole groups of four as kernels load them.
+const MIN_HEAD_DIM: u32 = 8;
 
 /// Why a model's config was refused. Texts name the field; the caller knows the file.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +46,9 @@ pub enum Error {
         /// The value of that.
         divisor: u32,
     },
-    /// Heads too narrow or odd for position embedding, which turns pairs of channels along three axes.
+    /// Heads too narrow for position embedding, which turns pairs of channels along three axes, or of no whole quads.
     #[error(
-        "the model config's hidden / heads is {found}, expected an even number, at least {MIN_HEAD_DIM}"
+        "the model config's hidden / heads is {found}, expected a multiple of 4, at least {MIN_HEAD_DIM}"
     )]
     HeadDim {
         /// Channels of a head.
@@ -61,6 +63,16 @@ pub enum Error {
         found: [u32; 3],
         /// Channels of a head.
         head_dim: u32,
+    },
+    /// A picture with more rows and columns of tokens than a rotation table holds beside a frame.
+    #[error(
+        "the model config's picture has {rows} x {cols} tokens, too many for one rotation table; make it smaller"
+    )]
+    Grid {
+        /// Rows of tokens.
+        rows: u32,
+        /// Columns of tokens.
+        cols: u32,
     },
     /// A number out of range.
     #[error("the model config's {field} is {found}, expected {expected}")]
@@ -115,7 +127,7 @@ impl DitConfig {
         self.check_sizes()?;
         multiple("hidden", self.hidden, "heads", self.heads)?;
         let head_dim = self.head_dim();
-        if !head_dim.is_multiple_of(2) || head_dim < MIN_HEAD_DIM {
+        if !head_dim.is_multiple_of(4) || head_dim < MIN_HEAD_DIM {
             return Err(Error::HeadDim { found: head_dim });
         }
         let found = self.rope.split;
@@ -161,7 +173,12 @@ impl DitConfig {
             "a finite number above 0",
         )?;
         self.sampler.check()?;
-        self.check_elements()
+        self.check_elements()?;
+        let (rows, cols) = self.grid();
+        if Positions::capacity(self.rope_split(), rows as usize, cols as usize) == 0 {
+            return Err(Error::Grid { rows, cols });
+        }
+        Ok(())
     }
 
     fn check_sizes(&self) -> Result<(), Error> {

@@ -246,13 +246,13 @@ pub(super) mod tests {
     fn other_demo_sizes_work() {
         let mut file = tiny_file();
         file["model"] = json!({
-            "dim": 60, "layers": 2, "heads": 6, "ffn_dim": 100, "freq_dim": 32,
+            "dim": 72, "layers": 2, "heads": 6, "ffn_dim": 100, "freq_dim": 32,
             "height": 30, "width": 20, "patch": 5, "pose_dim": 7, "eps": 1e-5
         });
         let config = DitConfig::from_tiny_json(&file.to_string()).unwrap();
         assert_eq!(
             (config.head_dim(), config.grid(), config.rope.split),
-            (10, (6, 4), [6, 2, 2])
+            (12, (6, 4), [4, 4, 4])
         );
     }
 
