@@ -366,6 +366,11 @@ impl WgpuBackend {
         paced.min(pace.limit.unwrap_or(u64::MAX)).max(1)
     }
 
+    /// Whether this much work covers what a submit costs, some 0.1 ms on llvmpipe.
+    pub(super) fn is_worth_a_submit(&self, work: u64) -> bool {
+        work > self.budget() / 8
+    }
+
     /// Cuts the dispatches into slices and the slices into submits, each within the time budget at the measured pace.
     pub(super) fn run(&self, caps: &Caps, dispatches: &[Dispatch]) -> Result<(), Error> {
         let budget = self.budget();

@@ -1,6 +1,6 @@
 //! Opening a device: adapters, choice, limits, tier; making, filling and reading buffers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytemuck::Pod;
 
@@ -9,7 +9,7 @@ use super::backend_twin::run_twin;
 use super::backend_wgpu::WgpuBackend;
 use super::buffer::{Buffer, Inner, Storage};
 use super::ledger::{Ledger, Purpose};
-use super::recorder::Recorder;
+use super::recorder::{Dispatch, Recorder};
 
 /// What kind of hardware is behind a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -237,6 +237,16 @@ pub(super) struct Shared {
     pub(super) ledger: Ledger,
     backend: Backend,
     stages: Mutex<Option<Vec<(&'static str, f64)>>>,
+    pending: Mutex<Pending>,
+}
+
+/// Recorded work that is not worth a submit of its own yet.
+#[derive(Debug, Default)]
+struct Pending {
+    dispatches: Vec<Dispatch>,
+    work: u64,
+    /// What went wrong when a write, which returns nothing, had to submit; the next call returns it.
+    failed: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -279,6 +289,7 @@ impl Device {
                 ledger: Ledger::default(),
                 backend,
                 stages: Mutex::new(None),
+                pending: Mutex::default(),
             }),
         }
     }
@@ -298,7 +309,7 @@ impl Device {
         *self.stages() = Some(Vec::new());
     }
 
-    fn stages(&self) -> std::sync::MutexGuard<'_, Option<Vec<(&'static str, f64)>>> {
+    fn stages(&self) -> MutexGuard<'_, Option<Vec<(&'static str, f64)>>> {
         self.shared.stages.lock().unwrap_or_else(|p| p.into_inner())
     }
 
@@ -412,6 +423,10 @@ impl Device {
         );
         match (&self.shared.backend, &buffer.inner.storage) {
             (Backend::Wgpu(b), Storage::Wgpu(dst)) => {
+                // What was recorded before must still see the old values.
+                if let Err(e) = self.flush(self.pending()) {
+                    self.pending().failed = Some(e);
+                }
                 b.write(dst, (offset * 4) as u64, bytemuck::cast_slice(data))
             }
             (_, Storage::Host(w)) => {
@@ -441,6 +456,7 @@ impl Device {
         );
         match (&self.shared.backend, &buffer.inner.storage) {
             (Backend::Wgpu(b), Storage::Wgpu(src)) => {
+                self.flush(self.pending())?;
                 let bytes = (range.len() * 4) as u64;
                 self.shared.ledger.book(Purpose::Scratch, bytes);
                 let out = b.read(src, (range.start * 4) as u64, bytes);
@@ -468,14 +484,15 @@ impl Device {
         Recorder::new(self)
     }
 
-    /// Executes what was recorded. On a GPU this submits, in slices that no watchdog minds, and does not wait.
+    /// Executes what was recorded. On a GPU this collects until a submit is worth its cost, submits in slices that no
+    /// watchdog minds, and does not wait; reading, writing and waiting submit the rest first.
     ///
     /// # Errors
     /// A shader the driver refuses, device lost, or an error of earlier work.
     pub fn run(&self, rec: Recorder<'_>) -> Result<(), Error> {
         let mut rest = rec.dispatches;
         if self.stages().is_none() {
-            return self.execute(&rest);
+            return self.execute(rest);
         }
         while !rest.is_empty() {
             let stage = rest[0].stage;
@@ -485,7 +502,7 @@ impl Device {
                 .unwrap_or(rest.len());
             let tail = rest.split_off(n);
             let t0 = std::time::Instant::now();
-            self.execute(&rest)?;
+            self.execute(rest)?;
             self.wait()?;
             self.book_stage(stage, t0.elapsed().as_secs_f64());
             rest = tail;
@@ -493,14 +510,37 @@ impl Device {
         Ok(())
     }
 
-    fn execute(&self, dispatches: &[super::recorder::Dispatch]) -> Result<(), Error> {
-        match &self.shared.backend {
-            Backend::Wgpu(b) => b.run(&self.shared.caps, dispatches),
-            Backend::Twin => {
-                run_twin(dispatches);
-                Ok(())
-            }
+    fn execute(&self, dispatches: Vec<Dispatch>) -> Result<(), Error> {
+        let Backend::Wgpu(b) = &self.shared.backend else {
+            run_twin(&dispatches);
+            return Ok(());
+        };
+        let mut pending = self.pending();
+        let work = |d: &Dispatch| u64::from(d.plan.groups) * d.plan.work_per_group.max(1);
+        pending.work += dispatches.iter().map(work).sum::<u64>();
+        pending.dispatches.extend(dispatches);
+        // A fraction of a submit keeps the device busy while the rest of a pass is still being recorded.
+        if b.is_worth_a_submit(pending.work) {
+            return self.flush(pending);
         }
+        Ok(())
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.shared.pending.lock().unwrap_or_else(|p| p.into_inner())
+    }
+
+    /// Submits what is pending. The guard is held throughout, so that threads keep their order.
+    fn flush(&self, mut pending: MutexGuard<'_, Pending>) -> Result<(), Error> {
+        if let Some(e) = pending.failed.take() {
+            return Err(e);
+        }
+        let Backend::Wgpu(b) = &self.shared.backend else {
+            return Ok(());
+        };
+        pending.work = 0;
+        let dispatches = std::mem::take(&mut pending.dispatches);
+        b.run(&self.shared.caps, &dispatches)
     }
 
     /// Keeps the work of one submit below `max` multiply-adds whatever the measured pace allows: for drivers that reset
@@ -517,7 +557,10 @@ impl Device {
     /// Device lost, or an error of that work.
     pub fn wait(&self) -> Result<(), Error> {
         match &self.shared.backend {
-            Backend::Wgpu(b) => b.wait(),
+            Backend::Wgpu(b) => {
+                self.flush(self.pending())?;
+                b.wait()
+            }
             Backend::Twin => Ok(()),
         }
     }
