@@ -17,7 +17,7 @@ use crate::ops::{KvFormat, KvStore, Positions, RopeSplit, Segment, kv_store};
 /// Bytes of one layer's keys in a page that the planner aims at: long enough for few dispatches, short enough to free.
 const PAGE_BYTES: u64 = 16 << 20;
 /// Frames of a page at most.
-const PAGE_FRAMES: usize = 64;
+const PAGE_FRAMES: usize = 256;
 
 /// What a cache holds, settled once.
 #[derive(Debug, Clone, Copy)]
