@@ -5,6 +5,8 @@
 //! Each line gives wall time and, because cores are often shared, the CPU time of the whole process: on a CPU driver
 //! `GFLOP/cpu-s` is what the machine's neighbours disturb least. `gemm` runs on the same cores in the same process.
 
+#![allow(missing_docs, reason = "a bench has no API")]
+
 use std::time::Instant;
 
 use longtake::gpu::{Buffer, Device, Purpose, Select};

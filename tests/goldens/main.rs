@@ -3,6 +3,11 @@
 //! The sets lie below `LONGTAKE_GOLDENS` (default: `tests/fixtures`), one folder each; every size is read from them, so
 //! that other sets of the same form run unchanged. Tests are named after their set. What a set lacks is named as absent;
 //! what it has and no check looks at is a failure, and so is a set with nothing to check.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
 
 mod check;
 mod device;

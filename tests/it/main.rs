@@ -1,4 +1,9 @@
 //! The integration tests: one binary, one module a subject.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
 
 mod cli;
 mod media;
