@@ -183,3 +183,71 @@ impl Plan {
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Device;
+    use crate::rollout::ModelSource;
+    use crate::world::film::SeedFilm;
+
+    fn plan(caps: &Caps) -> Plan {
+        let film = SeedFilm::load(0).unwrap();
+        let walk = Walk {
+            given: film.frames[..2].to_vec(),
+            given_poses: film.poses[..2].to_vec(),
+            poses: film.poses[2..6].to_vec(),
+        };
+        Plan::new(
+            caps,
+            &ModelSource::rooms().unwrap(),
+            &walk,
+            &Config::default(),
+            2,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_device_without_the_needed_limit_is_refused_with_numbers() {
+        let caps = Caps {
+            memory_bytes: None,
+            ..Device::twin().caps().clone()
+        };
+        plan(&caps).check_fits(&caps).unwrap();
+        let cases = [
+            (
+                Caps {
+                    max_binding_bytes: 100_000,
+                    ..caps.clone()
+                },
+                "0.1 MiB",
+            ),
+            (
+                Caps {
+                    max_storage_buffers: 4,
+                    ..caps.clone()
+                },
+                "6 and 65536 are needed",
+            ),
+            (
+                Caps {
+                    max_uniform_bytes: 16_384,
+                    ..caps.clone()
+                },
+                "16384",
+            ),
+            (
+                Caps {
+                    memory_bytes: Some(1 << 20),
+                    ..caps.clone()
+                },
+                "1.0 MiB are free",
+            ),
+        ];
+        for (caps, says) in cases {
+            let error = plan(&caps).check_fits(&caps).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -8,5 +8,6 @@
 mod cli;
 mod media;
 mod ops;
+mod rollout;
 mod shaders;
 mod support;
