@@ -10,10 +10,10 @@ film_devices() {
 }
 
 film_generate() {
-    "$(built longtake)" generate --frames "$film_frames" -o "$film" --json --overwrite >"$scratch/film.json"
+    "$(built longtake)" generate --frames "$film_frames" -o "$film" --json --overwrite >"$scratch/events.jsonl"
     [ -s "$film" ]
-    [ -s "$scratch/film.json" ]
-    tail -n 1 "$scratch/film.json"
+    [ -s "$scratch/events.jsonl" ]
+    tail -n 1 "$scratch/events.jsonl"
     # Refused without --overwrite: a film that took hours is not to be lost to a repeated command line.
     refused 'a film that exists' generate --frames "$film_frames" -o "$film"
 }
