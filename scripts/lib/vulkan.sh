@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC1091,SC2154 # say, die, have, apt_install and scratch come from packages.sh
 # Sourced after packages.sh. `use_vulkan` sees to it that there is a Vulkan adapter and says in one line which.
 # A GPU is left alone. Without one lavapipe, Mesa's Vulkan on the CPU, is installed and chosen through VK_DRIVER_FILES:
-# on Debian 12 the one of its backports, 4 to 10 times faster than its own, in a folder of the user; elsewhere the system's.
+# on Debian 12 the one of its backports, which is faster than its own, in a folder of the user; elsewhere the system's.
 #
 #   LONGTAKE_LAVAPIPE=stock|new|none   the system's lavapipe; the newer one; none, whatever Vulkan there is
 #   VK_DRIVER_FILES, VK_ICD_FILENAMES  when set by the user, nothing is changed

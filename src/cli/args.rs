@@ -9,7 +9,7 @@ use super::values::{self, Attended, Seed};
 const EXAMPLES: &str = "\
 Examples:
   longtake generate                                 64 frames of the built-in world, as an MP4 here
-  longtake generate -o walk.mp4 --camera w-8,left-8,w-8,right-8 --seed 7
+  longtake generate -o walk.mp4 --camera left-2,s-7,left-16,w-7 --seed 7
   longtake generate --seconds 60 --window 48 -o frames/%04d.png
   longtake generate -o - | mpv -                    watch while it is made
   longtake devices                                  what it could run on
@@ -23,7 +23,7 @@ Exit codes: 0 done, 1 failed, 2 bad use or input, 3 would not fit, 4 no such mod
 const GENERATE_EXAMPLES: &str = "\
 Examples:
   longtake generate --frames 32 -o walk.mp4         32 frames along the default path
-  longtake generate --camera w-8,left-16,s-8        one frame a step
+  longtake generate --camera left-2,s-7,left-16,w-7 one frame a step
   longtake generate --from walk.mp4 --seed 8        the same again, with another seed
   longtake generate --json -o walk.mp4              one JSON object a line on standard output
 ";

@@ -143,8 +143,13 @@ impl Plan {
                 let others = m.peak_device_bytes - m.cache_bytes;
                 let frames =
                     have.saturating_sub(others) / (m.cache_bytes / self.max_frames as u64).max(1);
+                let advice = if frames < u64::from(self.sink + self.chunk_frames) {
+                    "no --window helps: take a smaller model or another --device".to_owned()
+                } else {
+                    format!("--window {frames} fits")
+                };
                 refuse(format!(
-                    "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free; --window {} fits",
+                    "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free; {}",
                     self.given_frames + self.frames,
                     self.device,
                     mib(m.peak_device_bytes),
@@ -153,7 +158,7 @@ impl Plan {
                     mib(m.activations_bytes),
                     mib(m.scratch_bytes),
                     mib(have),
-                    frames,
+                    advice,
                 ))
             }
             _ => Ok(()),
