@@ -14,7 +14,7 @@ use std::ops::Range;
 use crate::gpu::{Buffer, Caps, Device, Error, Purpose, Recorder};
 use crate::ops::{KvFormat, KvStore, Positions, RopeSplit, Segment, kv_store};
 
-/// Bytes of one layer's keys in a page that the planner aims at: long enough for few dispatches, short enough to free.
+/// Bytes of one layer's keys in a page that the planner aims at: long enough for few dispatches, short enough for any binding.
 const PAGE_BYTES: u64 = 16 << 20;
 /// Frames of a page at most.
 const PAGE_FRAMES: usize = 256;

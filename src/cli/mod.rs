@@ -95,7 +95,7 @@ fn end_of_parsing(err: &clap::Error) -> u8 {
     u8::try_from(err.exit_code()).unwrap_or(fault::USAGE)
 }
 
-/// The library's log goes to standard error: warnings, with `-vv` everything of ours; `RUST_LOG` wins.
+/// The library's log goes to standard error: warnings, with `-vv` what the drivers' side notes, with `-vvv` everything; `RUST_LOG` wins.
 fn start_log(cli: &Cli) {
     let filter = match (cli.voice.quiet, cli.voice.verbose) {
         (true, _) => "error",

@@ -43,8 +43,7 @@ pub(super) struct WgpuBackend {
 #[derive(Debug, Clone)]
 enum Fault {
     Lost(String),
-    OutOfMemory(String),
-    Invalid(String),
+    Reported(String),
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -200,8 +199,7 @@ impl WgpuBackend {
         match lock(&self.fault).clone() {
             None => Ok(()),
             Some(Fault::Lost(message)) => Err(Error::Lost { message }),
-            Some(Fault::OutOfMemory(message)) => Err(Error::Device { message }),
-            Some(Fault::Invalid(message)) => Err(Error::Device { message }),
+            Some(Fault::Reported(message)) => Err(Error::Device { message }),
         }
     }
 
@@ -489,11 +487,7 @@ impl<'d> Batch<'d> {
 fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<Fault>>>) {
     let on_error = fault.clone();
     device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
-        let fault = match e {
-            wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory(e.to_string()),
-            _ => Fault::Invalid(e.to_string()),
-        };
-        lock(&on_error).get_or_insert(fault);
+        lock(&on_error).get_or_insert(Fault::Reported(e.to_string()));
     }));
     let on_lost = fault.clone();
     device.set_device_lost_callback(move |reason, message| {

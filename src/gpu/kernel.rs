@@ -42,11 +42,11 @@ pub struct Plan {
 
 /// One compute kernel: WGSL and CPU twin over the same bindings in the same order.
 ///
-/// Binding 0 is the params struct, whose first two words are `first_group` and `n_groups`: the executor sets them
-/// when it slices a dispatch. The other bindings follow in the order the op passes them.
+/// Binding 0 is the params struct, whose first two words are `first_group` and `n_groups`: the executor sets them to the
+/// first group of a slice and to the one after its last. The other bindings follow in the order the op passes them.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Name of the op, and of its shader file.
+    /// Name of the kernel, and of its shader file where it has one.
     pub name: &'static str,
     /// WGSL text.
     pub source: Source,

@@ -19,7 +19,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The name used in messages and on the command line.
+    /// The name used in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

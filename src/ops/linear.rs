@@ -164,19 +164,15 @@ pub(super) struct Params {
     rows_per_frame: u32,
 }
 
-/// Rows of an invocation's tile in the subgroup kernel: the fewest tiles, and of these the least waste.
-/// 16 is the fastest tile on lavapipe 25, 24 on 22 and 26, and nothing above 24 keeps its sums in registers.
+/// Rows of an invocation's tile in the subgroup kernel: whole subgroups, 16 where there are rows enough, 8 for the few
+/// rows of the conditioning.
 fn tile_rows(caps: &Caps, n_rows: usize) -> u32 {
     let s = caps.subgroup_size;
     if s > 16 {
         return s;
     }
-    let steps: &[u32] = if n_rows <= 8 { &[8] } else { &[16] };
-    steps
-        .iter()
-        .map(|t| t.next_multiple_of(s))
-        .next()
-        .unwrap_or(s)
+    let rows: u32 = if n_rows <= 8 { 8 } else { 16 };
+    rows.next_multiple_of(s)
 }
 
 fn subgroup_knobs(caps: &Caps, format: WeightFormat, rows: u32) -> Vec<Knob> {

@@ -10,7 +10,7 @@ pub const SCHEMA: u32 = 1;
 pub struct MemoryUse {
     /// Model weights.
     pub weights_bytes: u64,
-    /// Keys and values of finished frames.
+    /// Pages of keys and values. Pages are allocated whole, so this moves in steps.
     pub cache_bytes: u64,
     /// Tensors of the pass in flight.
     pub activations_bytes: u64,
@@ -148,7 +148,7 @@ pub struct Summary {
     pub first_frame_secs: f64,
     /// Seconds from process start to the end.
     pub secs: f64,
-    /// Bytes of cached keys and values at the end.
+    /// Bytes of the pages of keys and values at the end.
     pub cache_bytes: u64,
     /// Largest sum of device bytes.
     pub peak_device_bytes: u64,
