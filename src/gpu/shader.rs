@@ -5,7 +5,11 @@ use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator
 use super::kernel::{Kernel, Knob, Source};
 
 /// Fragments that a shader may take in with a line `//#include "lib/x.wgsl"`.
-const LIB: &[(&str, &str)] = &[("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl"))];
+const LIB: &[(&str, &str)] = &[
+    ("lib/bf16.wgsl", include_str!("../../shaders/lib/bf16.wgsl")),
+    ("lib/e4m3.wgsl", include_str!("../../shaders/lib/e4m3.wgsl")),
+    ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
+];
 
 /// Why a shader was refused. Reachable only by a bug in this crate or a device below the portable floor.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,9 @@
 
 mod attention;
 mod attention_text;
+mod coding;
+mod hadamard;
+mod kmeans;
 mod kv_store;
 mod linear;
 mod linear_text;
@@ -11,20 +14,30 @@ mod mix;
 mod norm;
 mod patch;
 mod positions;
+mod quantize;
 mod rms_norm;
 mod rope;
 mod silu;
+mod span_gather;
 
 pub use attention::{Attention, Segment, attention};
+pub use coding::{
+    Axis, Coding, Exported, Grid, ScaleFormat, SpanBytes, SpanLayout, bf16_round, centroid_count,
+    e4m3_decode, e4m3_encode, hadamard,
+};
+pub use hadamard::hadamard_rows;
+pub use kmeans::{Cluster, MAX_ROUNDS, SpanPlace, kmeans, kmeans_assign, kmeans_start, residual};
 pub use kv_store::{KvFormat, KvStore, kv_store};
 pub use linear::{Activation, Linear, Matrix, Store, WeightFormat, linear};
 pub use mix::{mix, mix_limited};
 pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};
 pub use positions::{Positions, RopeSplit, turns};
+pub use quantize::{Quantize, quantize};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
 pub use silu::silu;
+pub use span_gather::{SpanGather, span_gather};
 
 use crate::gpu::{Kernel, Plan};
 
@@ -32,6 +45,12 @@ use crate::gpu::{Kernel, Plan};
 pub static KERNELS: &[&Kernel] = &[
     &attention::KERNEL,
     &attention::KERNEL_SG,
+    &hadamard::KERNEL,
+    &kmeans::ASSIGN,
+    &kmeans::MEAN,
+    &kmeans::RESIDUAL,
+    &kmeans::SORT,
+    &kmeans::START,
     &kv_store::KERNEL,
     &linear::KERNEL,
     &linear::KERNEL_SG,
@@ -40,10 +59,15 @@ pub static KERNELS: &[&Kernel] = &[
     &norm::KERNEL_SG,
     &patch::PATCHIFY,
     &patch::UNPATCHIFY,
+    &quantize::CHANNELS,
+    &quantize::GAIN,
+    &quantize::GUARD,
+    &quantize::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm::KERNEL_SG,
     &rope::KERNEL,
     &silu::KERNEL,
+    &span_gather::KERNEL,
 ];
 
 /// Lanes of a workgroup in kernels that do one small thing a lane.

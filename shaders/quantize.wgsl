@@ -1,0 +1,291 @@
+// quantize.wgsl: codes, scales and zeros of rows, a scale a token and block of channels. One lane four neighbouring blocks,
+// so that it owns their word of scale bytes. Roundings are exact whatever the device's division is worth (METHOD 4.4).
+//   GRID: src/ops/coding.rs, in its order; SCALES 0: E4M3 bytes, 1: f16 pairs, 2: f32 pairs; BITS 16: halves, no scales
+//   err[entry] = sum of (decoded^2 - given^2) over the block, where the span keeps head tables
+// Source: METHOD 4, 9.1 to 9.3, 10.2, 10.3, 10.6                                         Twin: src/ops/quantize.rs
+//#include "lib/grid.wgsl"
+//#include "lib/e4m3.wgsl"
+override BITS: u32 = 2u;
+override GRID: u32 = 0u;
+override SCALES: u32 = 0u;
+override QUADS: u32 = 16u; // of a block
+override GUARD: u32 = 0u;  // head tables
+const WG: u32 = 64u;
+
+struct Params {
+    first_group: u32, n_groups: u32, n_heads: u32, tokens: u32, rows: u32, blocks: u32, first_head: u32,
+    row_words: u32, codes_at: u32, scales_at: u32, zeros_at: u32, heads_at: u32, head_words: u32, // words of the buffer
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;       // [head, token, block, quad]
+@group(0) @binding(2) var<storage, read_write> span: array<u32>;
+@group(0) @binding(3) var<storage, read_write> err: array<f32>;     // [head, row, block]
+
+const SYMMETRIC = 0u; const ASYMMETRIC = 1u; const DUAL = 2u; const RTN = 3u;
+const MIN_MAX = 4u; const ZERO_POINT = 5u; const WIDE = 6u; const SEARCH = 7u;
+
+// Largest code and largest symmetric level.
+fn q_max() -> f32 { return f32((1u << BITS) - 1u); }
+fn most() -> f32 { return f32((1u << (BITS - 1u)) - 1u); }
+
+// A block's scale and zero as they are stored, and what its codes then mean: level = (code + offset) * s + z.
+struct Block { s: f32, z: f32, offset: f32, scale_bits: u32, zero_bits: u32, grid: u32 }
+
+fn mid(c: u32) -> f32 { return (e4m3_decode(c) + e4m3_decode(c + 1u)) * 0.5; }
+
+// The byte of amax / n, nearest even, without a division that may be off.
+fn scale_byte(amax: f32, n: f32) -> u32 {
+    var c = e4m3_encode(amax * (1.0 / n));
+    for (; c > 0u; c--) {
+        let edge = n * mid(c - 1u);
+        if !(amax < edge || (amax == edge && (c & 1u) == 1u)) { break; }
+    }
+    for (; c < 126u; c++) {
+        let edge = n * mid(c);
+        if !(amax > edge || (amax == edge && (c & 1u) == 1u)) { break; }
+    }
+    return c;
+}
+
+// Half away from zero, of t / s for t >= 0, at most top; s > 0.
+fn nearest_away(t: f32, s: f32, top: f32) -> f32 {
+    var q = min(floor(t * (1.0 / s) + 0.5), top);
+    while q < top && (q + 0.5) * s <= t { q += 1.0; }
+    while q > 0.0 && (q - 0.5) * s > t { q -= 1.0; }
+    return q;
+}
+
+// Half to even, of t / s, from low to high; s > 0.
+fn nearest_even(t: f32, s: f32, low: f32, high: f32) -> f32 {
+    var q = clamp(round(t * (1.0 / s)), low, high);
+    let odd = (i32(q) & 1) != 0;
+    let up = (q + 0.5) * s;
+    let down = (q - 0.5) * s;
+    if q < high && (up < t || (up == t && odd)) { q += 1.0; }
+    else if q > low && (down > t || (down == t && odd)) { q -= 1.0; }
+    return q;
+}
+
+// floor(r / s), from low to high; s > 0.
+fn floor_of(r: f32, s: f32, low: f32, high: f32) -> f32 {
+    var q = clamp(floor(r * (1.0 / s)), low, high);
+    while q < high && (q + 1.0) * s <= r { q += 1.0; }
+    while q > low && q * s > r { q -= 1.0; }
+    return q;
+}
+
+fn code_of(b: Block, r: f32) -> f32 {
+    if b.grid == SYMMETRIC {
+        let m = most();
+        if b.s == 0.0 { return select(0.0, 2.0 * m, r > 0.0); }
+        let q = nearest_away(abs(r), b.s, m);
+        return select(q, -q, r < 0.0) + m;
+    }
+    if b.grid == DUAL { // its half without a zero level
+        let h = most() + 1.0;
+        if b.s == 0.0 { return h; }
+        return floor_of(r, b.s, -h, h - 1.0) + h;
+    }
+    if b.grid == ASYMMETRIC {
+        let t = r - b.z;
+        if b.s == 0.0 { return select(0.0, q_max(), t > 0.0); }
+        return nearest_away(max(t, 0.0), b.s, q_max());
+    }
+    if b.grid == RTN { return nearest_even(r, b.s, -most(), most()) + most(); }
+    if b.grid == WIDE { return nearest_even(r, b.s, -most() - 1.0, most()) + most() + 1.0; }
+    if b.grid == ZERO_POINT {
+        return clamp(nearest_even(r, b.s, -1.0e6, 1.0e6) - b.offset, 0.0, q_max());
+    }
+    if b.s == 0.0 { return 0.0; }
+    return nearest_even(r - b.z, b.s, 0.0, q_max());
+}
+
+fn value_of(b: Block, code: f32) -> f32 { return (code + b.offset) * b.s + b.z; }
+
+fn half_of(v: f32) -> u32 { return pack2x16float(vec2<f32>(v, 0.0)) & 0xffffu; }
+
+// Stores a scale above 0, given exactly as amax / n.
+fn with_scale(grid: u32, offset: f32, amax: f32, n: f32) -> Block {
+    if SCALES == 0u {
+        let c = scale_byte(amax, n);
+        return Block(e4m3_decode(c), 0.0, offset, c, 0u, grid);
+    }
+    let s = amax / n;
+    if SCALES == 1u {
+        let h = half_of(s);
+        return Block(unpack2x16float(h).x, 0.0, offset, h, 0u, grid);
+    }
+    return Block(s, 0.0, offset, bitcast<u32>(s), 0u, grid);
+}
+
+fn with_zero(b: Block, zero: f32) -> Block {
+    var out = b;
+    if SCALES == 0u {
+        out.zero_bits = e4m3_encode(zero);
+        out.z = e4m3_decode(out.zero_bits);
+    } else if SCALES == 1u {
+        out.zero_bits = half_of(zero);
+        out.z = unpack2x16float(out.zero_bits).x;
+    } else {
+        out.zero_bits = bitcast<u32>(zero);
+        out.z = zero;
+    }
+    return out;
+}
+
+// Candidate k of the searched grids: 0..5 the grid with a zero level, 6..11 the one without.
+fn dual_block(k: u32, amax: f32) -> Block {
+    var gammas = array<f32, 6>(1.0, 0.85, 0.7, 0.6, 0.5, 0.4);
+    let a = amax * gammas[k % 6u];
+    if k < 6u {
+        let c = e4m3_encode(a * (1.0 / most()));
+        return Block(e4m3_decode(c), 0.0, -most(), c, 0u, SYMMETRIC);
+    }
+    let c = e4m3_encode(a * (1.0 / (most() + 1.0)));
+    return Block(e4m3_decode(c), 0.0, -most() - 0.5, c | 0x80u, 0u, DUAL);
+}
+
+fn search_block(k: u32, low: f32, high: f32) -> Block {
+    var gammas = array<f32, 6>(1.0, 0.85, 0.7, 0.6, 0.5, 0.4);
+    let half = gammas[k] * ((high - low) * 0.5);
+    let b = with_scale(ASYMMETRIC, 0.0, 2.0 * half, q_max());
+    return with_zero(b, (high + low) * 0.5 - half);
+}
+
+fn squared_error(b: Block, at: u32, by: f32) -> f32 {
+    var sum = 0.0;
+    for (var q = 0u; q < QUADS; q++) {
+        let v = x[at + q] * by;
+        for (var k = 0u; k < 4u; k++) {
+            let e = value_of(b, code_of(b, v[k])) - v[k];
+            sum += e * e;
+        }
+    }
+    return sum;
+}
+
+fn block_of(at: u32, by: f32) -> Block {
+    var low = x[at] * by;
+    var high = low;
+    for (var q = 1u; q < QUADS; q++) {
+        let v = x[at + q] * by;
+        low = min(low, v);
+        high = max(high, v);
+    }
+    let least = min(min(low.x, low.y), min(low.z, low.w));
+    let largest = max(max(high.x, high.y), max(high.z, high.w));
+    let amax = max(largest, -least);
+    if GRID == SYMMETRIC { return with_scale(SYMMETRIC, -most(), amax, most()); }
+    if GRID == ASYMMETRIC { return with_zero(with_scale(ASYMMETRIC, 0.0, largest - least, q_max()), least); }
+    if GRID == DUAL || GRID == SEARCH {
+        var best = 3.0e38;
+        var chosen = Block(0.0, 0.0, 0.0, 0u, 0u, SYMMETRIC);
+        for (var k = 0u; k < select(6u, 12u, GRID == DUAL); k++) {
+            var b: Block;
+            if GRID == DUAL { b = dual_block(k, amax); } else { b = search_block(k, least, largest); }
+            let e = squared_error(b, at, by);
+            if e < best { best = e; chosen = b; }
+        }
+        return chosen;
+    }
+    if GRID == RTN {
+        // The mantissa rounds half away from zero, and the scale is never 0.
+        let u = bitcast<u32>(min(max(amax / most(), 1.0e-10), 448.0));
+        var c = min(((u + 0x80000u) >> 20u) - 960u, 0x7eu);
+        if u < 0x3c800000u { c = max(u32(floor(bitcast<f32>(u) * 512.0 + 0.5)), 1u); }
+        return Block(e4m3_decode(c), 0.0, -most(), c, 0u, RTN);
+    }
+    if GRID == MIN_MAX { return with_zero(with_scale(MIN_MAX, 0.0, largest - least, q_max()), least); }
+    if GRID == WIDE {
+        return with_scale(WIDE, -most() - 1.0, select(amax, most(), amax == 0.0), most());
+    }
+    // QuaRot's zero point: a whole number, which may lie outside the codes.
+    let flat = largest == 0.0 && least == 0.0;
+    let low_end = select(least, -1.0, flat);
+    var b = with_scale(ZERO_POINT, 0.0, select(largest, 1.0, flat) - low_end, q_max());
+    if b.s == 0.0 { b = with_scale(ZERO_POINT, 0.0, 1.0, 1.0); }
+    b = with_zero(b, round(-low_end / b.s));
+    b.offset = -b.z;
+    b.z = 0.0;
+    return b;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let g = group_index(wid, grid, params.first_group);
+    let first = 4u * (g * WG + lane);
+    if g >= params.n_groups || first >= params.n_heads * params.rows * params.blocks { return; }
+    var scale_word = 0u;
+    var zero_word = 0u;
+    let offset = params.first_head * params.rows * params.blocks; // entries of the heads before
+    for (var e = 0u; e < 4u; e++) {
+        let i = first + e;
+        let block = i % params.blocks;
+        let row = (i / params.blocks) % params.rows;
+        let head = i / (params.blocks * params.rows);
+        if row >= params.tokens { continue; }
+        let at = ((head * params.tokens + row) * params.blocks + block) * QUADS;
+        let to = params.codes_at + ((params.first_head + head) * params.rows + row) * params.row_words;
+        if BITS == 16u {
+            for (var q = 0u; q < QUADS; q++) {
+                let v = clamp(x[at + q], vec4<f32>(-65504.0), vec4<f32>(65504.0));
+                span[to + (block * QUADS + q) * 2u] = pack2x16float(v.xy);
+                span[to + (block * QUADS + q) * 2u + 1u] = pack2x16float(v.zw);
+            }
+            continue;
+        }
+        var by = 1.0;
+        if GUARD == 1u {
+            by = 1.0 / bitcast<f32>(span[params.heads_at + (params.first_head + head) * params.head_words]); // a power of two
+        }
+        let b = block_of(at, by);
+        var energy = 0.0;
+        var word = 0u;
+        var high = 0u;
+        for (var q = 0u; q < QUADS; q++) {
+            let v = x[at + q] * by;
+            for (var k = 0u; k < 4u; k++) {
+                let code = code_of(b, v[k]);
+                if GUARD == 1u {
+                    let d = value_of(b, code);
+                    energy += d * d - v[k] * v[k];
+                }
+                let c = u32(code);
+                let ch = q * 4u + k;
+                if BITS == 2u || BITS == 3u {
+                    word |= (c & 3u) << (8u * (q & 3u) + 6u - 2u * k);
+                    if BITS == 3u { high |= (c >> 2u) << (ch & 31u); }
+                } else if BITS == 4u {
+                    word |= c << (16u * (q & 1u) + 8u * (k / 2u) + 4u - 4u * (k & 1u));
+                } else {
+                    word |= c << (8u * k);
+                }
+            }
+            let per_word = select(select(1u, 2u, BITS == 4u), 4u, BITS <= 3u); // quads
+            if (q + 1u) % per_word == 0u {
+                span[to + (block * QUADS + q) / per_word] = word;
+                word = 0u;
+            }
+            if BITS == 3u && (q & 7u) == 7u {
+                span[to + params.blocks * QUADS / 4u + (block * QUADS + q) / 8u] = high;
+                high = 0u;
+            }
+        }
+        if GUARD == 1u { err[i] = energy / (by * by); }
+        if SCALES == 0u {
+            scale_word |= b.scale_bits << (8u * e);
+            zero_word |= b.zero_bits << (8u * e);
+        } else if SCALES == 1u {
+            span[params.scales_at + offset + i] = b.scale_bits | (b.zero_bits << 16u);
+        } else {
+            span[params.scales_at + 2u * (offset + i)] = b.scale_bits;
+            span[params.scales_at + 2u * (offset + i) + 1u] = b.zero_bits;
+        }
+    }
+    if SCALES == 0u && BITS != 16u {
+        span[params.scales_at + (offset + first) / 4u] = scale_word;
+        if GRID == ASYMMETRIC || GRID == SEARCH || GRID == MIN_MAX || GRID == ZERO_POINT {
+            span[params.zeros_at + (offset + first) / 4u] = zero_word;
+        }
+    }
+}
