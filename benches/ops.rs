@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use longtake::gpu::{Buffer, Device, Purpose, Select};
 use longtake::ops::{
-    Activation, Attention, KvFormat, Linear, Matrix, Positions, RopeSplit, Segment, Store,
+    Activation, Attention, KvFormat, Linear, Matrix, Positions, RopeSplit, Rows, Segment, Store,
     WeightFormat, attention, linear,
 };
 
@@ -175,7 +175,7 @@ fn bench_attention(device: &Device, s: &Shape, format: KvFormat) {
     let segment = Segment {
         k: &kv[0],
         v: &kv[1],
-        format,
+        rows: Rows::Plain(format),
         positions: &positions,
         rope: true,
         tokens_per_frame: tokens,

@@ -1,4 +1,5 @@
-// kmeans_start.wgsl: first centroids of a span: evenly spaced rows, or the table of the span before. One lane four channels.
+// kmeans_start.wgsl: first centroids of a span: evenly spaced rows, or the table of the span before. One lane four channels;
+// the first one clears k-means' counters.
 //   cents[head, c] = FROM 0: x[head, floor((c + 0.5) * tokens / C)]   1: table of the earlier span
 // Source: METHOD 3.6                                                                      Twin: src/ops/kmeans.rs
 //#include "lib/grid.wgsl"
@@ -12,12 +13,16 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;              // [head, token, quad]
 @group(0) @binding(2) var<storage, read> earlier: array<u32>;
 @group(0) @binding(3) var<storage, read_write> cents: array<vec4<f32>>;    // [head, centroid, quad]
+@group(0) @binding(4) var<storage, read_write> changed: array<u32>;        // by round: set to 0
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let g = group_index(wid, grid, params.first_group);
     let i = g * WG + lane;
     if g >= params.n_groups || i >= params.n_heads * params.n_centroids * params.n_quads { return; }
+    if i == 0u {
+        for (var r = 0u; r < arrayLength(&changed); r++) { changed[r] = 0u; }
+    }
     if FROM == 0u {
         let c = (i / params.n_quads) % params.n_centroids;
         let head = i / (params.n_quads * params.n_centroids);

@@ -1,6 +1,7 @@
 //! longtake: long videos generated chunk by chunk on the GPU that people already have.
 
 pub mod cache;
+pub mod codec;
 pub mod decode;
 pub mod frame;
 pub mod gpu;

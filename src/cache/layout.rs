@@ -1,17 +1,8 @@
-//! Which latent frame lies in which slot, and which leaves when the window is full. Pure; no device.
+//! Which exact latent frame lies in which slot of which page. Pure; no device.
 //! Source: SELF-FORCING 5.2 (write rule), 5.5 (absolute positions, keys before RoPE).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-
-/// How far attention reaches back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Window {
-    /// Frames kept at most, the sink and the current chunk included; `None`: all.
-    pub frames: Option<usize>,
-    /// First frames of the film that never leave.
-    pub sink: usize,
-}
 
 /// Why a chunk cannot be placed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +30,6 @@ pub enum LayoutError {
 pub struct Layout {
     page_frames: usize,
     max_frames: usize,
-    window: Window,
     /// Frame id to slot; slots count through all pages.
     slots: BTreeMap<i64, usize>,
     /// Slots ever used.
@@ -48,49 +38,21 @@ pub struct Layout {
 
 impl Layout {
     /// An empty layout of pages of `page_frames` slots, the last one cut to `max_frames` in all.
-    pub fn new(page_frames: usize, max_frames: usize, window: Window) -> Layout {
+    pub fn new(page_frames: usize, max_frames: usize) -> Layout {
         Layout {
             page_frames,
             max_frames,
-            window,
             slots: BTreeMap::new(),
             used: 0,
         }
     }
 
-    /// Places the frames of a chunk, evicting the oldest frames behind the sink. A stored chunk stays as it is.
+    /// Places the frames of a chunk in free slots, lowest first. A stored frame stays where it is.
     ///
     /// # Errors
-    /// The window cannot hold sink and chunk, or the plan is exhausted; nothing is changed then.
+    /// The plan is exhausted; nothing is changed then.
     pub fn place(&mut self, frames: Range<i64>) -> Result<(), LayoutError> {
-        let fresh: Vec<i64> = frames
-            .clone()
-            .filter(|f| !self.slots.contains_key(f))
-            .collect();
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        if let Some(window) = self.window.frames {
-            let chunk = (frames.end - frames.start) as usize;
-            if self.window.sink + chunk > window {
-                return Err(LayoutError::WindowTooSmall {
-                    window,
-                    sink: self.window.sink,
-                    chunk,
-                });
-            }
-            let drop = (self.slots.len() + fresh.len()).saturating_sub(window);
-            let leaving: Vec<i64> = self
-                .slots
-                .keys()
-                .copied()
-                .skip(self.window.sink)
-                .take(drop)
-                .collect();
-            for frame in leaving {
-                self.slots.remove(&frame);
-            }
-        }
+        let fresh: Vec<i64> = frames.filter(|f| !self.slots.contains_key(f)).collect();
         if self.slots.len() + fresh.len() > self.max_frames {
             return Err(LayoutError::Full {
                 planned: self.max_frames,
@@ -103,6 +65,13 @@ impl Layout {
             self.slots.insert(frame, slot);
         }
         Ok(())
+    }
+
+    /// Frees the slots of frames that are stored.
+    pub fn remove(&mut self, frames: impl Iterator<Item = i64>) {
+        for frame in frames {
+            self.slots.remove(&frame);
+        }
     }
 
     /// Stored frames, oldest first.
@@ -128,11 +97,10 @@ impl Layout {
             .min(self.max_frames - page * self.page_frames)
     }
 
-    /// By page: (frame, slot) of all stored frames, or of the `last` newest, oldest first.
-    pub fn visible(&self, last: Option<usize>) -> Vec<Vec<(i64, u32)>> {
-        let hidden = last.map_or(0, |n| self.slots.len().saturating_sub(n));
+    /// By page: (frame, slot) of all stored frames that `shows`, oldest first.
+    pub fn visible(&self, shows: impl Fn(i64) -> bool) -> Vec<Vec<(i64, u32)>> {
         let mut pages = vec![Vec::new(); self.n_pages()];
-        for (frame, slot) in self.slots.iter().skip(hidden) {
+        for (frame, slot) in self.slots.iter().filter(|(f, _)| shows(**f)) {
             pages[slot / self.page_frames].push((*frame, (slot % self.page_frames) as u32));
         }
         pages
@@ -167,43 +135,18 @@ mod tests {
     }
 
     #[test]
-    fn window_never_drops_a_sink_and_drops_the_oldest_first() {
-        let mut l = Layout::new(
-            4,
-            7,
-            Window {
-                frames: Some(7),
-                sink: 2,
-            },
-        );
-        for c in 0..4 {
-            l.place(c * 3..c * 3 + 3).unwrap();
-        }
-        assert_eq!(stored(&l), [0, 1, 7, 8, 9, 10, 11]);
-        let mut seen: Vec<u32> = l
-            .visible(None)
-            .iter()
-            .enumerate()
-            .flat_map(|(p, f)| f.iter().map(move |(_, s)| p as u32 * 4 + s))
-            .collect();
-        seen.sort_unstable();
-        assert_eq!(
-            seen,
-            [0, 1, 2, 3, 4, 5, 6],
-            "every frame has a slot of its own"
-        );
+    fn freed_slots_are_taken_again() {
+        let mut l = Layout::new(4, 6);
+        l.place(0..6).unwrap();
+        l.remove(1..4);
+        l.place(6..9).unwrap();
+        assert_eq!(stored(&l), [0, 4, 5, 6, 7, 8]);
+        assert_eq!((l.n_pages(), l.find(6)), (2, Some((0, 1))));
     }
 
     #[test]
     fn passes_of_one_chunk_share_their_slots() {
-        let mut l = Layout::new(
-            8,
-            6,
-            Window {
-                frames: Some(6),
-                sink: 1,
-            },
-        );
+        let mut l = Layout::new(8, 6);
         l.place(0..3).unwrap();
         l.place(3..6).unwrap();
         let before = l.clone().slots;
@@ -213,36 +156,24 @@ mod tests {
 
     #[test]
     fn the_last_page_is_only_as_long_as_the_plan() {
-        let l = Layout::new(64, 112, Window::default());
+        let l = Layout::new(64, 112);
         assert_eq!((l.page_slots(0), l.page_slots(1)), (64, 48));
     }
 
     #[test]
     fn refusals_change_nothing() {
-        let mut l = Layout::new(
-            8,
-            4,
-            Window {
-                frames: Some(4),
-                sink: 2,
-            },
-        );
-        assert!(matches!(
-            l.place(0..3),
-            Err(LayoutError::WindowTooSmall { .. })
-        ));
-        let mut f = Layout::new(8, 4, Window::default());
+        let mut f = Layout::new(8, 4);
         f.place(0..3).unwrap();
         assert_eq!(f.place(3..6), Err(LayoutError::Full { planned: 4 }));
         assert_eq!(stored(&f), [0, 1, 2]);
     }
 
     #[test]
-    fn visible_can_be_cut_to_the_newest() {
-        let mut l = Layout::new(2, 8, Window::default());
+    fn visible_is_what_is_shown() {
+        let mut l = Layout::new(2, 8);
         l.place(7..12).unwrap();
         let frames: Vec<i64> = l
-            .visible(Some(2))
+            .visible(|f| f >= 10)
             .into_iter()
             .flatten()
             .map(|(f, _)| f)
@@ -252,7 +183,7 @@ mod tests {
 
     #[test]
     fn runs_follow_slots() {
-        let mut l = Layout::new(4, 16, Window::default());
+        let mut l = Layout::new(4, 16);
         l.place(0..6).unwrap();
         assert_eq!(l.runs(2..6), [(0, 0, 2, 2), (2, 1, 0, 2)]);
     }

@@ -1,18 +1,25 @@
-//! The KV cache: keys before RoPE and values of every visible latent frame, in pages of whole frames.
+//! The KV cache: keys before RoPE and values of every visible latent frame, in pages of exact frames and pages of coded spans.
 //!
-//! A page is a run of frame slots of one layer, small enough for one binding and shared in layout by all layers. Frames
-//! keep their absolute ids and never move; eviction frees slots, and later frames take them. What attention needs to know
-//! of a page (visible slots, angles) is one table a page. Deliberately absent: what a layer computes, what a chunk means.
-//! Source: SELF-FORCING section 5.
+//! A page is a run of slots of one layer, small enough for one binding and shared in layout by all layers. An exact page
+//! has a slot for a frame, a coded page one for a span: a run of frames whose K and V were turned into codes once, all
+//! their exact slots being free from then on. Frames keep their absolute ids. What attention needs to know of a page
+//! (visible slots, angles) is one table a page. Deliberately absent: what a layer computes, what a chunk means, how a
+//! codec codes. Source: SELF-FORCING section 5; METHOD section 7.
 
 mod layout;
+mod policy;
+mod shelf;
+mod spans;
 
-pub use layout::{Layout, LayoutError, Window};
+pub use layout::{Layout, LayoutError};
+pub use policy::{Policy, Residency, Step, Window};
+pub use spans::{KvFigures, Spans, SpansPlan};
 
 use std::ops::Range;
 
+use crate::codec::KvPair;
 use crate::gpu::{Buffer, Caps, Device, Error, Purpose, Recorder};
-use crate::ops::{KvFormat, KvStore, Positions, RopeSplit, Segment, kv_store};
+use crate::ops::{KvFormat, KvStore, Positions, RopeSplit, Rows, Segment, kv_store};
 
 /// Bytes of one layer's keys in a page that the planner aims at: long enough for few dispatches, short enough for any binding.
 const PAGE_BYTES: u64 = 16 << 20;
@@ -34,7 +41,7 @@ pub struct CacheShape {
     pub grid: (usize, usize),
     /// Storage of keys and values.
     pub format: KvFormat,
-    /// Frames the cache will ever hold at once: the window, or the whole film.
+    /// Exact frames the cache will ever hold at once: the window, or the whole film, less what is coded.
     pub max_frames: usize,
 }
 
@@ -66,12 +73,17 @@ impl CacheShape {
             .min(self.max_frames)
     }
 
-    /// Bytes of all pages when the cache is full, without tables.
+    /// A table for a page.
+    fn table(&self, device: &Device) -> Result<Positions, Error> {
+        Positions::new(device, self.split, self.theta, self.grid.0, self.grid.1)
+    }
+
+    /// Bytes of all exact pages when the cache is full, without tables.
     pub fn bytes(&self) -> u64 {
         self.frame_bytes() * self.max_frames as u64
     }
 
-    /// Bytes of the tables of a full cache.
+    /// Bytes of the tables of all exact pages.
     pub fn table_bytes(&self, caps: &Caps) -> u64 {
         let pages = self.max_frames.div_ceil(self.page_frames(caps).max(1));
         pages as u64 * Positions::BYTES
@@ -89,20 +101,32 @@ struct Page {
 #[derive(Debug)]
 pub struct KvCache {
     shape: CacheShape,
+    policy: Policy,
+    residency: Residency,
+    /// Exact frames.
     layout: Layout,
     /// `[page][layer]`.
     pages: Vec<Vec<Page>>,
     /// One a page.
     tables: Vec<Positions>,
+    /// Coded frames.
+    spans: Option<Spans>,
 }
 
 impl KvCache {
-    /// An empty cache; pages are allocated as frames come.
-    pub fn new(shape: CacheShape, caps: &Caps, window: Window) -> KvCache {
-        let layout = Layout::new(shape.page_frames(caps).max(1), shape.max_frames, window);
+    /// An empty cache; pages are allocated as frames come. `spans`: what is coded, by the policy's rule.
+    pub fn new(
+        shape: CacheShape,
+        caps: &Caps,
+        policy: Policy,
+        spans: Option<&SpansPlan>,
+    ) -> KvCache {
         KvCache {
+            layout: Layout::new(shape.page_frames(caps).max(1), shape.max_frames),
+            spans: spans.map(|plan| Spans::new(shape, plan.clone())),
             shape,
-            layout,
+            policy,
+            residency: Residency::default(),
             pages: Vec::new(),
             tables: Vec::new(),
         }
@@ -118,21 +142,58 @@ impl KvCache {
         &self.layout
     }
 
-    /// Device bytes of all pages, read from the buffers.
+    /// Who is where.
+    pub fn residency(&self) -> &Residency {
+        &self.residency
+    }
+
+    /// Coded frames, where anything is coded.
+    pub fn spans(&self) -> Option<&Spans> {
+        self.spans.as_ref()
+    }
+
+    /// Device bytes of all pages, exact and coded, read from the buffers.
     pub fn bytes(&self) -> u64 {
-        self.pages
+        let exact: u64 = self
+            .pages
             .iter()
             .flatten()
             .map(|p| p.k.bytes() + p.v.bytes())
-            .sum()
+            .sum();
+        exact + self.spans.as_ref().map_or(0, Spans::bytes)
     }
 
-    /// Makes room for `frames`, evicting what leaves the window, and points attention at everything visible to them.
-    /// Passes over frames that are stored already rewrite them in place.
+    /// Spans coded from now on use `pair`; those that are coded stay as they are.
     ///
     /// # Errors
-    /// A window too small for the chunk, a film longer than planned, or no device memory.
+    /// A cache that was planned without spans, or a codec that heads of this width cannot have.
+    pub fn set_codecs(&mut self, pair: KvPair) -> Result<(), CacheError> {
+        let refuse = |text: String| Err(CacheError::Codec(text));
+        let Some(spans) = &mut self.spans else {
+            return refuse("this film was planned with an exact cache; start it with --kv".into());
+        };
+        match pair.check(self.shape.split.head_dim()) {
+            Ok(()) => spans.set_codecs(pair),
+            Err(text) => return refuse(text),
+        }
+        Ok(())
+    }
+
+    /// Codes what is due, makes room for `frames`, evicting what leaves the window, and points attention at everything
+    /// visible to them. Passes over frames that are stored already rewrite them in place.
+    ///
+    /// # Errors
+    /// A window too small for the chunk, a film longer than planned, keys or values that are not numbers, or no device
+    /// memory.
     pub fn begin(&mut self, device: &Device, frames: Range<i64>) -> Result<(), CacheError> {
+        let step = self.residency.begin(&self.policy, frames.clone())?;
+        for span in &step.code {
+            self.code(device, span.clone())?;
+        }
+        self.layout.remove(step.free.iter().copied());
+        if let Some(spans) = &mut self.spans {
+            step.free_spans.iter().for_each(|s| spans.remove(s));
+        }
         self.layout.place(frames)?;
         while self.pages.len() < self.layout.n_pages() {
             let values = self.layout.page_slots(self.pages.len()) * self.shape.frame_values();
@@ -145,23 +206,50 @@ impl KvCache {
                 });
             }
             self.pages.push(page);
-            let (rows, cols) = self.shape.grid;
-            self.tables.push(Positions::new(
-                device,
-                self.shape.split,
-                self.shape.theta,
-                rows,
-                cols,
-            )?);
+            self.tables.push(self.shape.table(device)?);
         }
         self.show(device, None);
         Ok(())
     }
 
-    /// Restricts what attention sees to the `last` newest frames; `None`: all that is stored.
+    /// Turns exact frames into a span and frees their slots.
+    fn code(&mut self, device: &Device, span: Range<i64>) -> Result<(), CacheError> {
+        let Some(spans) = &mut self.spans else {
+            return Ok(());
+        };
+        let (layout, pages) = (&self.layout, &self.pages);
+        let tokens = self.shape.tokens_per_frame();
+        let runs: Vec<_> = layout.runs(span.clone());
+        spans.encode(device, span.clone(), &mut |layer, gather| {
+            for (row, page, slot, n) in &runs {
+                let p = &pages[*page][layer];
+                gather(&p.k, &p.v, slot * tokens, n * tokens, row * tokens);
+            }
+        })?;
+        self.layout.remove(span);
+        Ok(())
+    }
+
+    /// Restricts what attention sees to the `last` newest frames; `None`: all that the policy lets it see.
     pub fn show(&mut self, device: &Device, last: Option<usize>) {
-        for (table, frames) in self.tables.iter_mut().zip(self.layout.visible(last)) {
+        let mut frames: Vec<i64> = self
+            .residency
+            .spans()
+            .iter()
+            .cloned()
+            .flatten()
+            .chain(self.layout.frames())
+            .filter(|f| self.residency.is_attended(&self.policy, *f))
+            .collect();
+        frames.sort_unstable();
+        let hidden = last.map_or(0, |n| frames.len().saturating_sub(n));
+        let from = frames.get(hidden).copied().unwrap_or(i64::MAX);
+        let shows = |f: i64| f >= from && self.residency.is_attended(&self.policy, f);
+        for (table, frames) in self.tables.iter_mut().zip(self.layout.visible(shows)) {
             table.set_frames(device, &frames);
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.show(device, shows);
         }
     }
 
@@ -200,24 +288,24 @@ impl KvCache {
 
     /// What attention reads in a layer: every page with a visible frame.
     pub fn segments(&self, layer: usize) -> Vec<Segment<'_>> {
-        let visible = self
+        let coded = self.spans.iter().flat_map(|s| s.segments(layer));
+        let exact = self
             .pages
             .iter()
             .zip(&self.tables)
             .filter(|(_, t)| t.n_frames() > 0);
-        visible
-            .map(|(page, table)| Segment {
-                k: &page[layer].k,
-                v: &page[layer].v,
-                format: self.shape.format,
-                positions: table,
-                rope: true,
-                tokens_per_frame: self.shape.tokens_per_frame(),
-            })
-            .collect()
+        let exact = exact.map(|(page, table)| Segment {
+            k: &page[layer].k,
+            v: &page[layer].v,
+            rows: Rows::Plain(self.shape.format),
+            positions: table,
+            rope: true,
+            tokens_per_frame: self.shape.tokens_per_frame(),
+        });
+        coded.chain(exact).collect()
     }
 
-    /// Replaces K (before RoPE) and V of a stored frame, each `[token, head, head_dim]`.
+    /// Replaces K (before RoPE) and V of an exact frame, each `[token, head, head_dim]`.
     ///
     /// # Panics
     /// When the frame is not stored or the lengths are wrong.
@@ -231,7 +319,7 @@ impl KvCache {
         device.write(&self.pages[page][layer].v, at, &self.shape.format.pack(v));
     }
 
-    /// K (before RoPE) and V of a stored frame, each `[token, head, head_dim]`.
+    /// K (before RoPE) and V of a frame as attention reads them, each `[token, head, head_dim]`.
     ///
     /// # Errors
     /// The device failed.
@@ -244,6 +332,9 @@ impl KvCache {
         layer: usize,
         frame: i64,
     ) -> Result<(Vec<f32>, Vec<f32>), Error> {
+        if let Some(found) = self.spans.as_ref().and_then(|s| s.find(frame)) {
+            return found.read(device, layer);
+        }
         let (page, at) = self.place_of(frame);
         let range = at..at + self.shape.format.words(self.shape.frame_values());
         let p = &self.pages[page][layer];
@@ -251,7 +342,14 @@ impl KvCache {
         Ok((self.shape.format.unpack(&k), self.shape.format.unpack(&v)))
     }
 
-    /// Page of a stored frame, and its first word there.
+    /// Coded and exact bytes of what is resident, by layer.
+    pub fn figures(&self) -> KvFigures {
+        let exact = self.layout.frames().len() as u64;
+        let frame = self.shape.frame_bytes() / (2 * self.shape.n_layers as u64);
+        KvFigures::new(self.spans.as_ref(), &self.shape, exact, frame, self.bytes())
+    }
+
+    /// Page of an exact frame, and its first word there.
     fn place_of(&self, frame: i64) -> (usize, usize) {
         let (page, slot) = self.layout.find(frame).expect("the frame is stored");
         (
@@ -280,6 +378,23 @@ pub enum CacheError {
     /// The policy and the chunk do not go together.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// A codec that this cache cannot have.
+    #[error("{0}")]
+    Codec(String),
+    /// Keys or values that no codec can hold.
+    #[error(
+        "{what} of layer {layer} hold values that are not numbers in latent frames {first} to {last}; the weights or the driver are at fault: try --kv f32, then --device cpu, to tell them apart"
+    )]
+    NotNumbers {
+        /// Keys or values.
+        what: &'static str,
+        /// Layer.
+        layer: usize,
+        /// First frame of the span.
+        first: i64,
+        /// Last frame of the span.
+        last: i64,
+    },
     /// The device.
     #[error(transparent)]
     Gpu(#[from] Error),

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::values::{self, Attended, Seed};
+use super::values::{self, Attended, KvName, Seed};
 
 const EXAMPLES: &str = "\
 Examples:
   longtake generate                                 64 frames of the built-in world, as an MP4 here
   longtake generate -o walk.mp4 --camera left-2,s-7,left-16,w-7 --seed 7
   longtake generate --seconds 60 --window 48 -o frames/%04d.png
+  longtake generate --kv int2                       the same film, its cache in 2 bits
   longtake generate -o - | mpv -                    watch while it is made
   longtake devices                                  what it could run on
   longtake info walk.mp4                            how a film was made
@@ -92,13 +93,10 @@ pub(super) enum Colour {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kv {
-    #[value(aliases = ["fp32", "float32", "32"])]
-    F32,
-    #[value(aliases = ["off", "fp16", "float16", "16"])]
-    F16,
-    #[value(alias = "bfloat16")]
-    Bf16,
+pub(super) enum Fix {
+    Off,
+    Step,
+    Energy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -178,6 +176,8 @@ pub(super) struct GenerateArgs {
     #[command(flatten)]
     pub(super) network: NetworkArgs,
     #[command(flatten)]
+    pub(super) kv: KvArgs,
+    #[command(flatten)]
     pub(super) output: OutputArgs,
     #[command(flatten)]
     pub(super) reports: ReportArgs,
@@ -225,10 +225,6 @@ pub(super) struct NetworkArgs {
     /// Denoising steps a chunk [default: the model's]
     #[arg(long, value_name = "N", value_parser = values::steps, env = "LONGTAKE_STEPS")]
     pub(super) steps: Option<u32>,
-    /// Storage of keys and values: f32, f16 (or off), bf16 [default: f16]
-    #[arg(long, value_name = "TYPE", aliases = ["kv-bits", "kv-cache-quant", "cache-type"],
-        hide_possible_values = true, env = "LONGTAKE_KV")]
-    pub(super) kv: Option<Kv>,
     /// Storage of weights on the device: f16, f32 [default: f16]
     #[arg(
         long,
@@ -248,6 +244,48 @@ pub(super) struct NetworkArgs {
         env = "LONGTAKE_TIER"
     )]
     pub(super) tier: Option<TierArg>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "KV cache")]
+pub(super) struct KvArgs {
+    /// Keys and values: off (f16), f32, bf16, int2 int3 int4 int8, qvg-int2 qvg-int4 qvg-pro qvg-pro-int4, rtn- kivi-
+    /// quarot- with int2 or int4 [default: off]
+    #[arg(long, value_name = "TYPE", aliases = ["kv-bits", "kv-cache-quant", "cache-type"], env = "LONGTAKE_KV")]
+    pub(super) kv: Option<KvName>,
+    /// Keys alone
+    #[arg(
+        long,
+        value_name = "TYPE",
+        alias = "cache-type-k",
+        env = "LONGTAKE_KV_K"
+    )]
+    pub(super) kv_k: Option<KvName>,
+    /// Values alone
+    #[arg(
+        long,
+        value_name = "TYPE",
+        alias = "cache-type-v",
+        env = "LONGTAKE_KV_V"
+    )]
+    pub(super) kv_v: Option<KvName>,
+    /// Latent frames coded together, rounded up to chunks [default: 16]
+    #[arg(long, value_name = "N", value_parser = values::frames, env = "LONGTAKE_KV_SPAN")]
+    pub(super) kv_span: Option<u32>,
+    /// Newest latent frames that stay exact beside the span that gathers [default: 0]
+    #[arg(long, value_name = "N", env = "LONGTAKE_KV_RECENT")]
+    pub(super) kv_recent: Option<u32>,
+    /// First latent frames that stay exact [default: 1]
+    #[arg(long, value_name = "N", env = "LONGTAKE_KV_SINK")]
+    pub(super) kv_sink: Option<u32>,
+    /// Correct the attention that coding noise moves: off, step, energy [default: the codec's]
+    #[arg(
+        long,
+        value_name = "FORM",
+        hide_possible_values = true,
+        env = "LONGTAKE_KV_BIAS_FIX"
+    )]
+    pub(super) kv_bias_fix: Option<Fix>,
 }
 
 #[derive(Debug, Clone, Args)]

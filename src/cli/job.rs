@@ -3,17 +3,18 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use longtake::ops::{KvFormat, WeightFormat};
-use longtake::rollout::{Config, ModelSource, Walk};
+use longtake::codec::KvPair;
+use longtake::ops::{BiasFix, KvFormat, WeightFormat};
+use longtake::rollout::{Coded, Config, ModelSource, Walk};
 use longtake::world::camera::{self, Step};
 use longtake::world::film::{DEFAULT_FILM, DEFAULT_GIVEN, SeedFilm};
 use longtake::world::map::{OnWall, Path as Way};
 use longtake::world::pose::Action;
 
-use super::args::{GenerateArgs, Kv, Precision, Wall};
+use super::args::{Fix, GenerateArgs, KvArgs, Precision, Wall};
 use super::fault::Fault;
 use super::target::{self, Target};
-use super::values::{self, Attended, Seed};
+use super::values::{self, Attended, KvName, Seed};
 
 /// Frames of a film for which nothing was asked.
 const DEFAULT_FRAMES: usize = 64;
@@ -66,10 +67,8 @@ impl Job {
         let seed = args.seed.unwrap_or(Seed::Random).number();
         let target = Target::new(&args.output, &model.name, seed)?;
         target::check_json(&target, args.reports.json)?;
-        let (kv, precision) = (
-            args.network.kv.unwrap_or(Kv::F16),
-            args.network.weights.unwrap_or(Precision::F16),
-        );
+        let kv = Kv::new(&args.kv)?;
+        let precision = args.network.weights.unwrap_or(Precision::F16);
         let scale = args.output.scale;
         Ok(Job {
             film_idx,
@@ -78,7 +77,7 @@ impl Job {
             follows_default: args.world.camera.is_none(),
             on_wall,
             show_given: args.world.show_given,
-            config: config(args, seed, kv, precision),
+            config: config(args, seed, &kv, precision),
             kv,
             precision,
             steps: args.network.steps.unwrap_or_else(|| {
@@ -106,16 +105,87 @@ impl Job {
     }
 }
 
-fn config(args: &GenerateArgs, seed: u64, kv: Kv, precision: Precision) -> Config {
+/// How keys and values are kept.
+#[derive(Debug, Clone)]
+pub(super) struct Kv {
+    /// Setting of keys and of values.
+    pub(super) names: [KvName; 2],
+    /// Storage of what is exact.
+    pub(super) exact: KvFormat,
+    /// What is coded.
+    pub(super) coded: Option<Coded>,
+}
+
+impl Kv {
+    /// Settles the cache's flags.
+    ///
+    /// # Errors
+    /// Settings that do not go together.
+    pub(super) fn new(args: &KvArgs) -> Result<Kv, Fault> {
+        let both = args.kv.clone().unwrap_or_else(KvName::halves);
+        let names = [&args.kv_k, &args.kv_v].map(|n| n.clone().unwrap_or_else(|| both.clone()));
+        let [k, v] = &names;
+        let exact = match (k.exact(), v.exact()) {
+            (Some(k), Some(v)) if k == v => {
+                let spans = [args.kv_span, args.kv_recent, args.kv_sink];
+                if spans.iter().any(Option::is_some) || args.kv_bias_fix.is_some() {
+                    return Err(Fault::Usage(format!(
+                        "--kv-span, --kv-recent, --kv-sink and --kv-bias-fix are for coded keys or values; these are {}: add --kv int2",
+                        k.name()
+                    )));
+                }
+                return Ok(Kv {
+                    names: names.clone(),
+                    exact: k,
+                    coded: None,
+                });
+            }
+            (Some(_), Some(_)) => {
+                return Err(Fault::Usage(format!(
+                    "keys in {k} and values in {v}: exact ones are of one type; use --kv"
+                )));
+            }
+            (Some(f), None) | (None, Some(f)) if f != KvFormat::F16 => {
+                return Err(Fault::Usage(format!(
+                    "keys in {k} and values in {v}: what stays exact beside a codec is f16; write off for it"
+                )));
+            }
+            _ => KvFormat::F16,
+        };
+        let word = |n: &KvName| match n.exact() {
+            Some(_) => "off".to_owned(),
+            None => n.as_str().to_owned(),
+        };
+        let pair = KvPair::of(&word(k), &word(v))
+            .ok_or_else(|| Fault::Usage(format!("there are no codecs {k} and {v}")))?;
+        let pair = match args.kv_bias_fix {
+            None => pair,
+            Some(Fix::Off) => pair.with_bias(BiasFix::Off),
+            Some(Fix::Step) => pair.with_bias(BiasFix::Step),
+            Some(Fix::Energy) => pair.with_bias(BiasFix::Energy),
+        };
+        let usual = Coded::new(pair);
+        let coded = Coded {
+            span: args.kv_span,
+            recent: args.kv_recent.unwrap_or(usual.recent),
+            sink: args.kv_sink.unwrap_or(usual.sink),
+            ..usual
+        };
+        Ok(Kv {
+            names,
+            exact,
+            coded: Some(coded),
+        })
+    }
+}
+
+fn config(args: &GenerateArgs, seed: u64, kv: &Kv, precision: Precision) -> Config {
     Config {
         seed,
         window: args.network.window.and_then(|Attended(n)| n),
         sink: args.network.sink.unwrap_or(0),
-        kv: match kv {
-            Kv::F32 => KvFormat::F32,
-            Kv::F16 => KvFormat::F16,
-            Kv::Bf16 => KvFormat::Bf16,
-        },
+        kv: kv.exact,
+        coded: kv.coded.clone(),
         weights: match precision {
             Precision::F16 => WeightFormat::F16,
             Precision::F32 => WeightFormat::F32,

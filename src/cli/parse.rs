@@ -188,7 +188,7 @@ mod tests {
             "--seed -2",
             "--seed x",
             "--window -2",
-            "--kv q4",
+            "--kv q9",
             "--on-wall jump",
         ] {
             let err = parsed(&format!("longtake generate {line}")).unwrap_err();
@@ -216,12 +216,17 @@ mod tests {
         );
     }
 
+    fn kv(args: &GenerateArgs) -> &str {
+        args.kv.kv.as_ref().unwrap().as_str()
+    }
+
     #[test]
     fn other_programs_spellings_are_known() {
         let args = generate("--video-frames 9 --pose w-3 --kv-cache-quant off");
-        assert_eq!((args.frames, args.network.kv), (Some(9), Some(Kv::F16)));
+        assert_eq!((args.frames, kv(&args)), (Some(9), "f16"));
         assert_eq!(args.world.camera.as_deref(), Some("w-3"));
-        assert_eq!(generate("--kv-bits 32").network.kv, Some(Kv::F32));
+        assert_eq!(kv(&generate("--kv-bits 32")), "f32");
+        assert_eq!(kv(&generate("--kv-bits 2")), "int2");
     }
 
     #[test]

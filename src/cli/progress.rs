@@ -63,7 +63,8 @@ impl State {
                 };
             }
             Event::Memory(m) => {
-                (self.cache_bytes, self.device_bytes) = (m.cache_bytes, m.device_bytes);
+                (self.cache_bytes, self.device_bytes) =
+                    (m.cache_bytes + m.spans_bytes, m.device_bytes);
             }
             _ => {}
         }

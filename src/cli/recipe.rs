@@ -6,13 +6,15 @@ use anyhow::Context as _;
 use longtake::gpu::Caps;
 use longtake::media::Recipe;
 use longtake::media::recipe as stored;
+use longtake::ops::BiasFix;
+use longtake::rollout::SPAN_FRAMES;
 use longtake::rollout::event::Summary;
 use serde_json::{Value, json};
 
-use super::args::{GenerateArgs, Kv, Precision, Wall};
+use super::args::{Fix, GenerateArgs, Precision, Wall};
 use super::fault::Fault;
 use super::job::Job;
-use super::values::{self, Attended, Seed};
+use super::values::{self, Attended, KvName, Seed};
 
 /// Value of `path` where the camera followed the default path, which another length then continues.
 const DEFAULT_PATH: &str = "default";
@@ -74,10 +76,24 @@ fn fill_from(args: &mut GenerateArgs, recipe: &Recipe) -> Result<(), String> {
         };
     }
     fill_enum::<Wall>(&mut world.on_wall, recipe, "on_wall")?;
-    fill_enum::<Kv>(&mut network.kv, recipe, "cache_type_k")?;
+    let kv = &mut args.kv;
+    if [&kv.kv, &kv.kv_k, &kv.kv_v].iter().all(|n| n.is_none()) {
+        kv.kv_k = kv_name(recipe, "cache_type_k")?;
+        kv.kv_v = kv_name(recipe, "cache_type_v")?;
+        fill_u32(&mut kv.kv_span, recipe, "kv_span")?;
+        fill_u32(&mut kv.kv_recent, recipe, "kv_recent")?;
+        fill_u32(&mut kv.kv_sink, recipe, "kv_sink")?;
+        fill_enum::<Fix>(&mut kv.kv_bias_fix, recipe, "kv_bias_fix")?;
+    }
     fill_enum::<Precision>(&mut network.weights, recipe, "weights")?;
     world.show_given |= recipe.get("show_given") == Some(&Value::Bool(true));
     Ok(())
+}
+
+fn kv_name(recipe: &Recipe, key: &str) -> Result<Option<KvName>, String> {
+    text(recipe, key)?
+        .map(|t| t.parse().map_err(|why| format!("{key}: {why}")))
+        .transpose()
 }
 
 fn text(recipe: &Recipe, key: &str) -> Result<Option<String>, String> {
@@ -160,9 +176,22 @@ pub(super) fn of(job: &Job, caps: &Caps) -> Recipe {
         .set("steps", job.steps)
         .set("window", job.config.window)
         .set("sink", job.config.sink)
-        .set("cache_type_k", name(&job.kv))
-        .set("cache_type_v", name(&job.kv))
-        .set("weights", name(&job.precision))
+        .set("cache_type_k", job.kv.names[0].as_str())
+        .set("cache_type_v", job.kv.names[1].as_str())
+        .set("weights", name(&job.precision));
+    if let Some(c) = &job.kv.coded {
+        let fix = match c.pair.bias {
+            BiasFix::Off => "off",
+            BiasFix::Step => "step",
+            BiasFix::Energy => "energy",
+        };
+        recipe
+            .set("kv_span", c.span.unwrap_or(SPAN_FRAMES))
+            .set("kv_recent", c.recent)
+            .set("kv_sink", c.sink)
+            .set("kv_bias_fix", fix);
+    }
+    recipe
         .set("device", caps.name.as_str())
         .set("backend", caps.backend.as_str())
         .set("driver", caps.driver.as_str())
@@ -186,6 +215,7 @@ pub(super) fn add_run(recipe: &mut Recipe, summary: &Summary) {
         .set("fps_made", ms(summary.fps))
         .set("fps_model", ms(summary.fps_model))
         .set("cache_bytes", summary.cache_bytes)
+        .set("kv_bits_per_element", ms(summary.kv.bits_per_element))
         .set("peak_device_bytes", summary.peak_device_bytes)
         .set("timings", Value::Object(timings));
 }
@@ -229,7 +259,8 @@ mod tests {
             (args.frames, args.world.camera.as_deref()),
             (Some(4), Some("w-4"))
         );
-        assert_eq!(args.network.kv, Some(Kv::F32));
+        assert_eq!(args.kv.kv.as_ref().map(KvName::as_str), Some("f32"));
+        assert!(args.kv.kv_k.is_none() && args.kv.kv_v.is_none());
         assert_eq!(args.network.window, Some(Attended(None)));
         assert_eq!(args.world.on_wall, Some(Wall::Refuse));
         assert!(args.world.show_given);

@@ -1,5 +1,6 @@
 //! What a run says, to people or to programs: one place that hears every event.
 
+use longtake::cache::KvFigures;
 use longtake::gpu::{Caps, Ledger, Purpose};
 use longtake::rollout::event::{Event, PassKind, SCHEMA, StageTime, Summary};
 use serde_json::{Map, Value, json};
@@ -131,6 +132,7 @@ pub(super) fn plan_text(event: &Event) -> String {
         steps,
         window,
         sink,
+        kv,
         planned,
     } = event
     else {
@@ -140,10 +142,13 @@ pub(super) fn plan_text(event: &Event) -> String {
         Some(n) => format!("window {n} (sink {sink})"),
         None => "attending to all".to_owned(),
     };
+    let kv = kv
+        .as_ref()
+        .map_or(String::new(), |kv| format!(", cache in {kv}"));
     format!(
         "{model} on {device}, {tier}\n\
-         {} of {width}x{height} at {fps} a second ({}) in {} of {}, from {}, {window}, seed {seed}\n\
-         device memory at most {}: weights {}, cache {}, activations {}, scratch {}",
+         {} of {width}x{height} at {fps} a second ({}) in {} of {}, from {}, {window}{kv}, seed {seed}\n\
+         device memory at most {}: weights {}, cache {} exact and {} coded, activations {}, scratch {}",
         say::n(*frames, "frame"),
         say::secs(f64::from(*frames) / f64::from(*fps).max(1.0)),
         say::n(*chunks, "chunk"),
@@ -152,6 +157,7 @@ pub(super) fn plan_text(event: &Event) -> String {
         say::mib(planned.peak_device_bytes),
         say::mib(planned.weights_bytes),
         say::mib(planned.cache_bytes),
+        say::mib(planned.spans_bytes),
         say::mib(planned.activations_bytes),
         say::mib(planned.scratch_bytes),
     )
@@ -165,7 +171,7 @@ pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> S
         .collect();
     format!(
         "{}{} in {}: {} ({} without decoding and encoding), the first after {}\n\
-         cache {}; device memory at most {}: {}\n\
+         cache {}{}; device memory at most {}: {}\n\
          seed {} on {}, {}",
         if summary.interrupted {
             "interrupted: "
@@ -178,11 +184,32 @@ pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> S
         say::rate(summary.fps_model),
         say::secs(summary.first_frame_secs),
         say::mib(summary.cache_bytes),
+        kv_text(&summary.kv),
         say::mib(summary.peak_device_bytes),
         by_purpose.join(", "),
         summary.seed,
         caps.title(),
         caps.tier.name(),
+    )
+}
+
+/// What a coded cache came to.
+fn kv_text(kv: &KvFigures) -> String {
+    let Some(codec) = kv.codec.as_ref().filter(|_| kv.coded_frames > 0) else {
+        return String::new();
+    };
+    let coded = kv.coded_bytes.max(1) as f64;
+    let half = (kv.k.ratio * kv.k.coded.total() as f64 + kv.v.ratio * kv.v.coded.total() as f64)
+        / (kv.k.coded.total() + kv.v.coded.total()).max(1) as f64;
+    format!(
+        " ({} in {codec}: {}, {:.2} bits an element, {half:.2} times smaller than in 16 bits; {} exact: {}; free slots {}; {:.1} ms to code a span)",
+        say::n(u32::try_from(kv.coded_frames).unwrap_or(u32::MAX), "frame"),
+        say::mib(coded as u64),
+        16.0 / half.max(1e-9),
+        say::n(u32::try_from(kv.exact_frames).unwrap_or(u32::MAX), "frame"),
+        say::mib(kv.exact_bytes),
+        say::mib(kv.unused_bytes),
+        kv.encode_ms_per_span,
     )
 }
 

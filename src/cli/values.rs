@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::str::FromStr;
 
+use longtake::codec;
+use longtake::ops::KvFormat;
 use longtake::world::camera::MAX_STEPS;
 
 /// A seed as it can be asked for.
@@ -65,6 +67,60 @@ impl fmt::Display for Attended {
             None => f.write_str("all"),
             Some(n) => n.fmt(f),
         }
+    }
+}
+
+/// How keys or values are kept: `f16`, `f32`, `bf16`, or the name of a codec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KvName(String);
+
+impl KvName {
+    /// Half floats, the default.
+    pub(super) fn halves() -> KvName {
+        KvName("f16".to_owned())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The format of an exact setting; `None`: a codec's name.
+    pub(super) fn exact(&self) -> Option<KvFormat> {
+        KvFormat::ALL.into_iter().find(|f| f.name() == self.0)
+    }
+}
+
+impl FromStr for KvName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<KvName, String> {
+        let text = text.trim().to_ascii_lowercase();
+        let name = match text.as_str() {
+            "off" | "none" | "fp16" | "float16" | "16" => "f16",
+            "fp32" | "float32" | "32" => "f32",
+            "bfloat16" => "bf16",
+            "2" | "2bit" => "int2",
+            "3" | "3bit" => "int3",
+            "4" | "4bit" => "int4",
+            "8" | "8bit" => "int8",
+            "qvg" => "qvg-int2",
+            "qvg-pro-int2" => "qvg-pro",
+            other => other,
+        };
+        let known = KvName(name.to_owned());
+        if known.exact().is_some() || codec::NAMES.contains(&name) {
+            return Ok(known);
+        }
+        Err(format!(
+            "there is no {text:?}; there are off, f32, f16, bf16, {}",
+            codec::NAMES.join(", ")
+        ))
+    }
+}
+
+impl fmt::Display for KvName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -328,11 +328,20 @@ impl WgpuBackend {
                 label: Some(d.kernel.name),
                 source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(checked.module)),
             });
+        // From the text, not from what the driver finds in use: a variant may leave a binding untouched.
+        let group = self.group_layout(d.kernel.name, &checked.bindings);
+        let layout = self
+            .device
+            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(d.kernel.name),
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
         let pipeline = self
             .device
             .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(d.kernel.name),
-                layout: None,
+                layout: Some(&layout),
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
@@ -351,6 +360,30 @@ impl WgpuBackend {
         let pipeline = Arc::new(pipeline);
         lock(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
+    }
+
+    fn group_layout(&self, label: &str, bindings: &[shader::Access]) -> wgpu::BindGroupLayout {
+        let entry = |(i, access): (usize, &shader::Access)| wgpu::BindGroupLayoutEntry {
+            binding: i as u32,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match access {
+                    shader::Access::Uniform => wgpu::BufferBindingType::Uniform,
+                    shader::Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                    shader::Access::ReadWrite => {
+                        wgpu::BufferBindingType::Storage { read_only: false }
+                    }
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        self.device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(label),
+                entries: &bindings.iter().enumerate().map(entry).collect::<Vec<_>>(),
+            })
     }
 
     pub(super) fn limit_submit_work(&self, max: u64) {

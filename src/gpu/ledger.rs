@@ -7,8 +7,10 @@ use std::sync::Mutex;
 pub enum Purpose {
     /// Model weights.
     Weights,
-    /// Keys and values of latent frames.
+    /// Exact keys and values of latent frames.
     Cache,
+    /// Coded keys and values: codes, scales, ids, centroids.
+    Spans,
     /// Tensors of the pass in flight.
     Activations,
     /// Tables, uniforms and staging for read-back.
@@ -17,9 +19,10 @@ pub enum Purpose {
 
 impl Purpose {
     /// All purposes, in the order reports list them.
-    pub const ALL: [Purpose; 4] = [
+    pub const ALL: [Purpose; 5] = [
         Purpose::Weights,
         Purpose::Cache,
+        Purpose::Spans,
         Purpose::Activations,
         Purpose::Scratch,
     ];
@@ -29,6 +32,7 @@ impl Purpose {
         match self {
             Purpose::Weights => "weights",
             Purpose::Cache => "cache",
+            Purpose::Spans => "spans",
             Purpose::Activations => "activations",
             Purpose::Scratch => "scratch",
         }
@@ -37,8 +41,8 @@ impl Purpose {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Book {
-    now: [u64; 4],
-    peak: [u64; 4],
+    now: [u64; 5],
+    peak: [u64; 5],
     peak_total: u64,
 }
 

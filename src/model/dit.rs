@@ -13,7 +13,7 @@ use super::probe::Tape;
 use crate::cache::{CacheShape, KvCache, KvSource};
 use crate::gpu::{Buffer, Device, Purpose};
 use crate::ops::{
-    Activation, Attention, KvFormat, KvStore, Linear, Norm, NormMode, Patches, RmsNorm, Rope,
+    Activation, Attention, KvFormat, KvStore, Linear, Norm, NormMode, Patches, RmsNorm, Rope, Rows,
     Segment, Store, WeightFormat, attention, kv_store, linear, norm, patchify, rms_norm, rope,
     silu, unpatchify,
 };
@@ -588,7 +588,7 @@ impl Dit {
         let segment = Segment {
             k,
             v,
-            format: text.format,
+            rows: Rows::Plain(text.format),
             positions: &c.positions,
             rope: false,
             tokens_per_frame: text.text_len,

@@ -2,12 +2,14 @@
 //!
 //! Keys are stored before RoPE and turned as they are loaded. A page is read in place, in its own format; between pages
 //! the state (largest score, sum, unnormalized output) stays on the device, so any number of pages of any kind make one
-//! softmax, and a long history is cut into short dispatches.
-//! Source: SELF-FORCING 4.2 and 5.5 (pre-RoPE keys); online softmax: Milakov & Gimelshein 2018.
+//! softmax, and a long history is cut into short dispatches. A page of coded spans is read in place too: codes become
+//! floats in registers or workgroup memory, tile by tile, and never anywhere else.
+//! Source: METHOD 10.1 and 10.5 for coded pages; SELF-FORCING 4.2 and 5.5 (pre-RoPE keys); online softmax: Milakov & Gimelshein 2018.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::attention_text::{write_portable, write_subgroup};
+use super::coding::{Axis, Coding, Grid, ScaleFormat, SpanLayout};
 use super::positions::HostTable;
 use super::{KvFormat, Positions, RopeSplit, u32_of};
 use crate::gpu::{Buffer, Caps, Kernel, Kind, Knob, Launch, Plan, Recorder, Source, Tier};
@@ -40,15 +42,90 @@ pub(super) static KERNEL_SG: Kernel = Kernel {
     twin,
 };
 
+pub(super) static CODED: Kernel = Kernel {
+    name: "attention_coded",
+    source: Source::Written(write_portable),
+    params_bytes: size_of::<Params>(),
+    plans: |caps| {
+        coded_plans(&Caps {
+            tier: Tier::Portable,
+            subgroup_size: 0,
+            ..caps.clone()
+        })
+    },
+    twin,
+};
+
+pub(super) static CODED_SG: Kernel = Kernel {
+    name: "attention_coded_sg",
+    source: Source::Written(write_subgroup),
+    params_bytes: size_of::<Params>(),
+    plans: |caps| {
+        if caps.tier == Tier::Subgroups {
+            coded_plans(caps)
+        } else {
+            Vec::new()
+        }
+    },
+    twin,
+};
+
+/// How the softmax mass that coding noise lends or takes is put right (METHOD 10.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BiasFix {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By the width of each block's step: for min-max grids.
+    Step,
+    /// By the energy that coding added, measured when the span was coded; needs head tables.
+    Energy,
+}
+
+impl BiasFix {
+    const ALL: [BiasFix; 3] = [BiasFix::Off, BiasFix::Step, BiasFix::Energy];
+
+    pub(super) fn from_number(n: u32) -> BiasFix {
+        Self::ALL[n as usize]
+    }
+
+    /// The correction as these keys can have it: those without what it needs go without.
+    fn for_keys(self, k: &Coding) -> BiasFix {
+        let can = match self {
+            BiasFix::Off => true,
+            BiasFix::Step => k.is_quantized() && k.axis == Axis::Token && !k.hadamard,
+            BiasFix::Energy => k.is_quantized() && k.head_table,
+        };
+        if can { self } else { BiasFix::Off }
+    }
+}
+
+/// What the words of a page are.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows {
+    /// `[slot, token, head, head_dim]` in one format.
+    Plain(KvFormat),
+    /// One coded span after the other; a slot is a span.
+    Coded {
+        /// Every span of K.
+        k: SpanLayout,
+        /// Every span of V.
+        v: SpanLayout,
+        /// Correction of the mass that K's noise moves.
+        bias: BiasFix,
+    },
+}
+
 /// One page of keys and values as attention sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Segment<'a> {
-    /// Keys before RoPE, `[slot, token, head, head_dim]`.
+    /// Keys before RoPE.
     pub k: &'a Buffer<u32>,
-    /// Values, same shape.
+    /// Values.
     pub v: &'a Buffer<u32>,
     /// Storage of both.
-    pub format: KvFormat,
+    pub rows: Rows,
     /// Visible frames, their slots and angles.
     pub positions: &'a Positions,
     /// Turn keys by their position; off for text.
@@ -98,6 +175,58 @@ pub(super) struct Params {
     last: u32,
     lane_quads: u32,
     scale: f32,
+    rows: u32,
+    k_planes: Planes,
+    v_planes: Planes,
+}
+
+/// Where the planes of a span lie, in words.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct Planes {
+    words: u32,
+    scales: u32,
+    zeros: u32,
+    ids: u32,
+    cents: u32,
+    n_cents: u32,
+    heads: u32,
+    groups: u32,
+    stages: u32,
+}
+
+impl Planes {
+    fn of(l: &SpanLayout) -> Planes {
+        Planes {
+            words: u32_of(l.words),
+            scales: u32_of(l.scales_at),
+            zeros: u32_of(l.zeros_at),
+            ids: u32_of(l.ids_at),
+            cents: u32_of(l.cents_at),
+            n_cents: u32_of(l.n_centroids),
+            heads: u32_of(l.heads_at),
+            groups: u32_of(l.groups),
+            stages: u32_of(l.coding.stages),
+        }
+    }
+
+    fn layout(&self, coding: Coding, n_heads: usize, head_dim: usize, rows: u32) -> SpanLayout {
+        SpanLayout {
+            coding,
+            n_heads,
+            head_dim,
+            tokens: rows as usize,
+            n_centroids: self.n_cents as usize,
+            rows: rows as usize,
+            groups: self.groups as usize,
+            scales_at: self.scales as usize,
+            zeros_at: self.zeros as usize,
+            ids_at: self.ids as usize,
+            cents_at: self.cents as usize,
+            heads_at: self.heads as usize,
+            words: self.words as usize,
+        }
+    }
 }
 
 /// Queries a lane of the subgroup kernel holds: more of them share one key's load and broadcasts, which on a CPU driver
@@ -115,13 +244,20 @@ fn queries_per_lane(caps: &Caps, head_dim: u32, n_queries: u32) -> u32 {
         .unwrap_or(1)
 }
 
-fn knobs(caps: &Caps, split: RopeSplit, format: KvFormat, per_lane: u32) -> Vec<Knob> {
-    let mut k = vec![
-        ("FORMAT", format.code()),
+fn knobs(caps: &Caps, split: RopeSplit, rows: &Rows, per_lane: u32) -> Vec<Knob> {
+    let mut k = match rows {
+        Rows::Plain(format) => vec![("FORMAT", format.code())],
+        Rows::Coded { k, v, bias } => vec![
+            ("K", k.coding.number()),
+            ("V", v.coding.number()),
+            ("BIAS", bias.for_keys(&k.coding) as u32),
+        ],
+    };
+    k.extend([
         ("FRAME_PAIRS", u32_of(split.frame)),
         ("ROW_PAIRS", u32_of(split.row)),
         ("COL_PAIRS", u32_of(split.col)),
-    ];
+    ]);
     k.push(("STAGED", u32::from(caps.loads_compile_slowly)));
     if caps.tier == Tier::Subgroups {
         k.extend([("LANES", caps.subgroup_size), ("QUERIES", per_lane)]);
@@ -142,7 +278,75 @@ fn plans(caps: &Caps) -> Vec<Vec<Knob>> {
         counts.dedup();
         for format in KvFormat::ALL {
             let split = RopeSplit::wan(head_dim);
-            all.extend(counts.iter().map(|n| knobs(caps, split, format, *n)));
+            let rows = Rows::Plain(format);
+            all.extend(counts.iter().map(|n| knobs(caps, split, &rows, *n)));
+        }
+    }
+    all
+}
+
+/// Stands for what codecs may bring: every bit width, grid, scale format and option once, with the head widths that
+/// change the shape of the loads. Other blocks and stage counts give the same text with other numbers.
+fn coded_plans(caps: &Caps) -> Vec<Vec<Knob>> {
+    let base = Coding {
+        bits: 2,
+        block: 32,
+        stages: 1,
+        ..Coding::HALVES
+    };
+    let with = |bits, grid, scales, stages| Coding {
+        bits,
+        grid,
+        scales,
+        stages,
+        ..base
+    };
+    let channels = Coding {
+        axis: Axis::Channel,
+        ..with(2, Grid::MinMax, ScaleFormat::F16, 0)
+    };
+    let rotated = Coding {
+        hadamard: true,
+        ..with(2, Grid::ZeroPoint, ScaleFormat::F16, 0)
+    };
+    let guarded = Coding {
+        head_table: true,
+        ..with(2, Grid::Dual, ScaleFormat::E4m3, 1)
+    };
+    let fine = Coding { block: 16, ..base };
+    let pairs = [
+        (base, base, BiasFix::Off),
+        (fine, Coding::HALVES, BiasFix::Step),
+        (Coding::HALVES, fine, BiasFix::Off),
+        (guarded, guarded, BiasFix::Energy),
+        (
+            channels,
+            with(2, Grid::MinMax, ScaleFormat::F16, 0),
+            BiasFix::Off,
+        ),
+        (rotated, rotated, BiasFix::Off),
+        (
+            with(3, Grid::Asymmetric, ScaleFormat::E4m3, 0),
+            with(4, Grid::AsymmetricSearch, ScaleFormat::F32, 0),
+            BiasFix::Step,
+        ),
+        (
+            with(8, Grid::Rtn, ScaleFormat::E4m3, 0),
+            with(2, Grid::Wide, ScaleFormat::F32, 0),
+            BiasFix::Off,
+        ),
+    ];
+    let mut all = Vec::new();
+    for head_dim in [32, 64, 128, 256] {
+        let per_lane = queries_per_lane(caps, u32_of(head_dim), 6 * caps.subgroup_size);
+        for (k, v, bias) in pairs {
+            let layout = |c| SpanLayout::new(c, 1, head_dim, 4, 8);
+            let rows = Rows::Coded {
+                k: layout(k),
+                v: layout(v),
+                bias,
+            };
+            all.push(knobs(caps, RopeSplit::wan(head_dim), &rows, per_lane));
         }
     }
     all
@@ -171,6 +375,14 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             "attention state"
         );
         let l = s.positions.layout();
+        let (mut rows, mut planes) = (0, [Planes::default(); 2]);
+        if let Rows::Coded { k, v, .. } = &s.rows {
+            assert!(
+                k.rows == v.rows && k.n_heads == a.n_heads && k.head_dim == d && v.head_dim == d,
+                "spans of K and V"
+            );
+            (rows, planes) = (u32_of(k.rows), [k, v].map(Planes::of));
+        }
         let mut p = Params {
             first_group: 0,
             n_groups: 0,
@@ -191,16 +403,21 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             last: u32::from(i + 1 == n_segments),
             lane_quads: 0,
             scale: (1.0 / (d as f64).sqrt()) as f32,
+            rows,
+            k_planes: planes[0],
+            v_planes: planes[1],
         };
         let tier = rec.caps().tier;
         let per_lane = match tier {
             Tier::Subgroups => queries_per_lane(rec.caps(), u32_of(d), p.n_queries),
             Tier::Portable => 1,
         };
-        let knobs = knobs(rec.caps(), split, s.format, per_lane);
-        let (kernel, lanes) = match tier {
-            Tier::Subgroups => (&KERNEL_SG, rec.caps().subgroup_size),
-            Tier::Portable => (&KERNEL, 64),
+        let knobs = knobs(rec.caps(), split, &s.rows, per_lane);
+        let (kernel, lanes) = match (tier, s.rows) {
+            (Tier::Subgroups, Rows::Plain(_)) => (&KERNEL_SG, rec.caps().subgroup_size),
+            (Tier::Subgroups, _) => (&CODED_SG, rec.caps().subgroup_size),
+            (Tier::Portable, Rows::Plain(_)) => (&KERNEL, 64),
+            (Tier::Portable, _) => (&CODED, 64),
         };
         p.lane_quads = per_lane * u32_of(d / 4);
         let per_group = (lanes * per_lane) as usize;
@@ -210,7 +427,7 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             knobs,
             work_per_group: (per_group * keys * d * 3) as u64,
         };
-        let b = [
+        let mut b = vec![
             (&s.positions.buffer).into(),
             a.q.into(),
             s.k.into(),
@@ -218,55 +435,142 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             a.out.into(),
             a.state.into(),
         ];
+        if tier == Tier::Subgroups && matches!(s.rows, Rows::Coded { .. }) {
+            // The same words once more, as vec4s.
+            b.extend([s.k.into(), s.v.into()]);
+        }
         rec.dispatch(kernel, plan, &p, &b);
     }
 }
 
-/// The visible keys of one head, turned, with their values.
-fn keys(
+/// The visible keys of one head, turned, with their values and what a mass correction adds to their scores by query.
+struct Key {
+    k: Vec<f64>,
+    v: Vec<f64>,
+    /// Half the noise a unit of query energy meets, by gain.
+    noise: Vec<f64>,
+}
+
+/// Turns a key by its place.
+fn turn(
     p: &Params,
     table: &HostTable,
-    k: &[f32],
-    v: &[f32],
     split: RopeSplit,
-    head: usize,
-) -> Vec<(Vec<f64>, Vec<f64>)> {
-    let d = split.head_dim();
-    let (cols, tokens) = (p.cols as usize, p.tokens_per_frame as usize);
-    let mut out = Vec::new();
-    for f in 0..p.n_frames as usize {
-        let record = p.frames_at as usize + f * p.frame_quads as usize;
-        let slot = table.slot(record);
-        for t in 0..tokens {
-            let at = ((slot * tokens + t) * p.n_heads as usize + head) * d;
-            let mut key: Vec<f64> = k[at..at + d].iter().map(|v| f64::from(*v)).collect();
-            for pair in 0..if p.rope == 1 { d / 2 } else { 0 } {
-                let (c, s) = if pair < split.frame {
-                    table.turn(record + 1, pair)
-                } else if pair < split.frame + split.row {
-                    table.turn(
-                        p.rows_at as usize + t / cols * p.row_quads as usize,
-                        pair - split.frame,
-                    )
-                } else {
-                    table.turn(
-                        p.cols_at as usize + t % cols * p.col_quads as usize,
-                        pair - split.frame - split.row,
-                    )
-                };
-                let (a, b) = (key[2 * pair], key[2 * pair + 1]);
-                key[2 * pair] = a * c - b * s;
-                key[2 * pair + 1] = a * s + b * c;
-            }
-            out.push((key, v[at..at + d].iter().map(|v| f64::from(*v)).collect()));
+    record: usize,
+    token: usize,
+    key: &mut [f64],
+) {
+    let cols = p.cols as usize;
+    for pair in 0..key.len() / 2 {
+        let (c, s) = if pair < split.frame {
+            table.turn(record + 1, pair)
+        } else if pair < split.frame + split.row {
+            table.turn(
+                p.rows_at as usize + token / cols * p.row_quads as usize,
+                pair - split.frame,
+            )
+        } else {
+            table.turn(
+                p.cols_at as usize + token % cols * p.col_quads as usize,
+                pair - split.frame - split.row,
+            )
+        };
+        let (a, b) = (key[2 * pair], key[2 * pair + 1]);
+        key[2 * pair] = a * c - b * s;
+        key[2 * pair + 1] = a * s + b * c;
+    }
+}
+
+/// What a page holds, as the twin reads it.
+enum HostRows {
+    Plain {
+        k: Vec<f32>,
+        v: Vec<f32>,
+    },
+    Coded {
+        k: Vec<u32>,
+        v: Vec<u32>,
+        layouts: [SpanLayout; 2],
+        bias: BiasFix,
+    },
+}
+
+impl HostRows {
+    fn read(l: &Launch<'_>, p: &Params, head_dim: usize) -> HostRows {
+        let (k, v): (Vec<u32>, Vec<u32>) = (l.read(3), l.read(4));
+        if p.rows == 0 {
+            let format = KvFormat::from_code(l.knob("FORMAT"));
+            return HostRows::Plain {
+                k: format.unpack(&k),
+                v: format.unpack(&v),
+            };
+        }
+        let layout = |planes: &Planes, name| {
+            let coding = Coding::from_number(l.knob(name));
+            planes.layout(coding, p.n_heads as usize, head_dim, p.rows)
+        };
+        HostRows::Coded {
+            k,
+            v,
+            layouts: [layout(&p.k_planes, "K"), layout(&p.v_planes, "V")],
+            bias: BiasFix::from_number(l.knob("BIAS")),
         }
     }
-    out
+
+    /// Key and value of a token of the frame with this slot and first row.
+    fn key(
+        &self,
+        p: &Params,
+        slot: usize,
+        row0: usize,
+        token: usize,
+        head: usize,
+        d: usize,
+    ) -> Key {
+        let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect();
+        match self {
+            HostRows::Plain { k, v } => {
+                let row = slot * p.tokens_per_frame as usize + token;
+                let at = (row * p.n_heads as usize + head) * d;
+                Key {
+                    k: wide(&k[at..at + d]),
+                    v: wide(&v[at..at + d]),
+                    noise: Vec::new(),
+                }
+            }
+            HostRows::Coded {
+                k,
+                v,
+                layouts,
+                bias,
+            } => {
+                let [lk, lv] = layouts;
+                let (k, v) = (&k[slot * lk.words..], &v[slot * lv.words..]);
+                let noise = match bias {
+                    BiasFix::Off => Vec::new(),
+                    BiasFix::Energy => lk
+                        .head_gains(k, head)
+                        .iter()
+                        .map(|g| f64::from(*g) / 2.0)
+                        .collect(),
+                    BiasFix::Step => lk
+                        .steps(k, head, row0 + token)
+                        .iter()
+                        .map(|s| f64::from(*s).powi(2) / 24.0)
+                        .collect(),
+                };
+                Key {
+                    k: wide(&lk.row(k, head, row0 + token)),
+                    v: wide(&lv.row(v, head, row0 + token)),
+                    noise,
+                }
+            }
+        }
+    }
 }
 
 fn twin(l: &mut Launch<'_>) {
     let p: Params = l.params();
-    let format = KvFormat::from_code(l.knob("FORMAT"));
     let pairs = |name| l.knob(name) as usize;
     let split = RopeSplit {
         frame: pairs("FRAME_PAIRS"),
@@ -276,40 +580,54 @@ fn twin(l: &mut Launch<'_>) {
     let d = split.head_dim();
     let table = HostTable::new(l.read(1));
     let q: Vec<f32> = l.read(2);
-    let (k, v) = (
-        format.unpack(&l.read::<u32>(3)),
-        format.unpack(&l.read::<u32>(4)),
-    );
+    let rows = HostRows::read(l, &p, d);
     let (mut out, mut state): (Vec<f32>, Vec<f32>) = (l.read(5), l.read(6));
     let heads = p.n_heads as usize;
     for head in 0..heads {
-        let keys = keys(&p, &table, &k, &v, split, head);
+        let mut keys = Vec::new();
+        for f in 0..p.n_frames as usize {
+            let record = p.frames_at as usize + f * p.frame_quads as usize;
+            let (slot, row0) = table.place(record);
+            for token in 0..p.tokens_per_frame as usize {
+                let mut key = rows.key(&p, slot, row0, token, head, d);
+                if p.rope == 1 {
+                    turn(&p, &table, split, record, token, &mut key.k);
+                }
+                keys.push(key);
+            }
+        }
         for i in 0..p.n_queries as usize {
             let at = i * heads + head;
-            let qs = &q[i * p.q_stride as usize * 4 + head * d..][..d];
+            let qs: Vec<f64> = q[i * p.q_stride as usize * 4 + head * d..][..d]
+                .iter()
+                .map(|v| f64::from(*v))
+                .collect();
             let mut acc: Vec<f64> = out[at * d..][..d].iter().map(|v| f64::from(*v)).collect();
             let (mut max, mut sum) = (f64::from(state[at * 2]), f64::from(state[at * 2 + 1]));
             if p.first == 1 {
                 (max, sum, acc) = (-1e30, 0.0, vec![0.0; d]);
             }
-            let scores: Vec<f64> = keys
-                .iter()
-                .map(|(key, _)| {
-                    qs.iter()
-                        .zip(key)
-                        .map(|(a, b)| f64::from(*a) * b)
-                        .sum::<f64>()
-                        * f64::from(p.scale)
-                })
-                .collect();
+            let scale = f64::from(p.scale);
+            let score = |key: &Key| {
+                let dot: f64 = qs.iter().zip(&key.k).map(|(a, b)| a * b).sum();
+                let per_gain = d / key.noise.len().max(1);
+                let mass: f64 = key
+                    .noise
+                    .iter()
+                    .zip(qs.chunks(per_gain))
+                    .map(|(n, q)| n * q.iter().map(|v| v * v).sum::<f64>())
+                    .sum();
+                dot * scale - mass * scale * scale
+            };
+            let scores: Vec<f64> = keys.iter().map(score).collect();
             let new = scores.iter().copied().fold(max, f64::max);
             let shrink = (max - new).exp();
             sum *= shrink;
             acc.iter_mut().for_each(|a| *a *= shrink);
-            for (s, (_, v)) in scores.iter().zip(&keys) {
+            for (s, key) in scores.iter().zip(&keys) {
                 let w = (s - new).exp();
                 sum += w;
-                acc.iter_mut().zip(v).for_each(|(a, v)| *a += w * v);
+                acc.iter_mut().zip(&key.v).for_each(|(a, v)| *a += w * v);
             }
             if p.last == 1 {
                 acc.iter_mut().for_each(|a| *a /= sum);

@@ -1,4 +1,4 @@
-//! Writes the WGSL of `attention` for a head's channel split and a page format.
+//! Writes the WGSL of `attention` for a head's channel split and the form of a page: plain floats or coded spans.
 //!
 //! Two variants. Portable: 64 queries a workgroup, one a lane, a few keys at a time staged in workgroup memory.
 //! Subgroup: one subgroup a workgroup, each lane loads and turns another key and hands it round with broadcasts, which on
@@ -6,7 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::KvFormat;
+use super::coding::{Axis, Coding, Grid, ScaleFormat};
+use super::{BiasFix, KvFormat};
 use crate::gpu::{Knob, knob};
 
 /// Keys staged at a time in the portable kernel: what 16 KiB hold of keys, values and scores.
@@ -14,8 +15,15 @@ fn staged(quads: u32) -> u32 {
     if quads <= 48 { 8 } else { 4 }
 }
 
+/// Form of the rows behind a binding.
+#[derive(Clone, Copy)]
+enum Rows {
+    Plain(KvFormat),
+    Coded { k: Coding, v: Coding, bias: BiasFix },
+}
+
 struct Shape {
-    format: KvFormat,
+    rows: Rows,
     frame: u32,
     row: u32,
     quads: u32,
@@ -28,37 +36,19 @@ impl Shape {
             knob(knobs, "ROW_PAIRS"),
             knob(knobs, "COL_PAIRS"),
         );
+        let rows = match knobs.iter().any(|(name, _)| *name == "K") {
+            true => Rows::Coded {
+                k: Coding::from_number(knob(knobs, "K")),
+                v: Coding::from_number(knob(knobs, "V")),
+                bias: BiasFix::from_number(knob(knobs, "BIAS")),
+            },
+            false => Rows::Plain(KvFormat::from_code(knob(knobs, "FORMAT"))),
+        };
         Shape {
-            format: KvFormat::from_code(knob(knobs, "FORMAT")),
+            rows,
             frame,
             row,
             quads: (frame + row + col) / 2,
-        }
-    }
-
-    /// Whether two quads of halves are loaded at once.
-    fn wide(&self) -> bool {
-        self.format != KvFormat::F32 && self.quads.is_multiple_of(2)
-    }
-
-    fn word(&self) -> &'static str {
-        match (self.format, self.wide()) {
-            (KvFormat::F32, _) => "vec4<f32>",
-            (_, true) => "vec4<u32>",
-            (_, false) => "vec2<u32>",
-        }
-    }
-
-    /// `quad(words)`: four floats of a stored quad.
-    fn quad_fn(&self) -> &'static str {
-        match self.format {
-            KvFormat::F32 => "fn quad(q: vec4<f32>) -> vec4<f32> { return q; }\n",
-            KvFormat::F16 => {
-                "fn quad(q: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(q.x), unpack2x16float(q.y)); }\n"
-            }
-            KvFormat::Bf16 => {
-                "fn quad(q: vec2<u32>) -> vec4<f32> { return bitcast<vec4<f32>>(vec4<u32>(q.x << 16u, q.x & 0xffff0000u, q.y << 16u, q.y & 0xffff0000u)); }\n"
-            }
         }
     }
 
@@ -80,12 +70,15 @@ struct Params {
     n_frames: u32, tokens_per_frame: u32, cols: u32,
     rows_at: u32, cols_at: u32, frames_at: u32, row_quads: u32, col_quads: u32, frame_quads: u32,
     rope: u32, first: u32, last: u32, lane_quads: u32, scale: f32, // lane_quads: quads of a lane's queries
+    rows: u32, // of a head in a span; then the planes of K's and V's spans, in words
+    k_words: u32, k_scales: u32, k_zeros: u32, k_ids: u32, k_cents: u32, k_n_cents: u32, k_heads: u32, k_groups: u32, k_stages: u32,
+    v_words: u32, v_scales: u32, v_zeros: u32, v_ids: u32, v_cents: u32, v_n_cents: u32, v_heads: u32, v_groups: u32, v_stages: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> positions: array<vec4<f32>, 4096>;  // see src/ops/positions.rs
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;          // [query, q_stride]
-@group(0) @binding(3) var<storage, read> k: array<WORD>;               // [slot, token, head, head_dim]
-@group(0) @binding(4) var<storage, read> v: array<WORD>;               // [slot, token, head, head_dim]
+@group(0) @binding(3) var<storage, read> k: array<WORD>;               // [slot, token, head, head_dim], or spans
+@group(0) @binding(4) var<storage, read> v: array<WORD>;               // same
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;  // [query, head, head_dim / 4]
 @group(0) @binding(6) var<storage, read_write> state: array<vec2<f32>>; // [query, head]: largest score, sum
 
@@ -98,7 +91,431 @@ fn turned(x: vec4<f32>, a: vec2<f32>, b: vec2<f32>) -> vec4<f32> {
     return vec4<f32>(x.x * a.x - x.y * a.y, x.x * a.y + x.y * a.x, x.z * b.x - x.w * b.y, x.z * b.y + x.w * b.x);
 }
 "#;
-        text.replace("WORD", self.word()) + self.quad_fn()
+        match self.rows {
+            Rows::Plain(format) => text.replace("WORD", word(format, self.quads)) + quad_fn(format),
+            Rows::Coded { .. } => text.replace("WORD", "u32").replace(
+                "//#include \"lib/grid.wgsl\"\n",
+                "//#include \"lib/grid.wgsl\"\n//#include \"lib/e4m3.wgsl\"\n",
+            ),
+        }
+    }
+}
+
+/// Whether two quads of halves are loaded at once.
+fn wide(format: KvFormat, quads: u32) -> bool {
+    format != KvFormat::F32 && quads.is_multiple_of(2)
+}
+
+fn word(format: KvFormat, quads: u32) -> &'static str {
+    match (format, wide(format, quads)) {
+        (KvFormat::F32, _) => "vec4<f32>",
+        (_, true) => "vec4<u32>",
+        (_, false) => "vec2<u32>",
+    }
+}
+
+/// `quad(words)`: four floats of a stored quad.
+fn quad_fn(format: KvFormat) -> &'static str {
+    match format {
+        KvFormat::F32 => "fn quad(q: vec4<f32>) -> vec4<f32> { return q; }\n",
+        KvFormat::F16 => {
+            "fn quad(q: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(q.x), unpack2x16float(q.y)); }\n"
+        }
+        KvFormat::Bf16 => {
+            "fn quad(q: vec2<u32>) -> vec4<f32> { return bitcast<vec4<f32>>(vec4<u32>(q.x << 16u, q.x & 0xffff0000u, q.y << 16u, q.y & 0xffff0000u)); }\n"
+        }
+    }
+}
+
+/// `((vec4<u32>(word) >> shifts) & mask)` for the four codes of a quad, `shift` bits up in its word.
+fn four_codes(word: &str, bits: u32, shift: &str) -> String {
+    let (shifts, mask) = match bits {
+        2 | 3 => ("6u, 4u, 2u, 0u", 3),
+        4 => ("4u, 0u, 12u, 8u", 15),
+        _ => ("0u, 8u, 16u, 24u", 255),
+    };
+    format!("((vec4<u32>({word}) >> (vec4<u32>({shifts}) + {shift})) & vec4<u32>({mask}u))")
+}
+
+/// Statements that make `{out}s` and `{out}z`, scale and offset of `code * s + z`, out of what is stored of a block:
+/// `scale` is a byte, a pair of halves, or the first of two words read by `word(i)`.
+fn block_scale(c: &Coding, out: &str, scale: &str, zero: &str, by: &str) -> String {
+    let most = c.most() as f32;
+    let (s, stored_zero) = match c.scales {
+        ScaleFormat::E4m3 => (
+            format!("e4m3_decode({scale} & 127u){by}"),
+            format!("e4m3_decode({zero}){by}"),
+        ),
+        ScaleFormat::F16 => (
+            format!("unpack2x16float({scale}).x{by}"),
+            format!("unpack2x16float({scale}).y{by}"),
+        ),
+        ScaleFormat::F32 => (
+            format!("bitcast<f32>({scale}){by}"),
+            format!("bitcast<f32>({zero}){by}"),
+        ),
+    };
+    let z = match c.grid {
+        Grid::Symmetric | Grid::Rtn => format!("-{most:?} * {out}s"),
+        Grid::Wide => format!("-{:?} * {out}s", most + 1.0),
+        Grid::Dual => format!(
+            "-select({most:?}, {:?}, ({scale} & 128u) != 0u) * {out}s",
+            most + 0.5
+        ),
+        Grid::Asymmetric | Grid::AsymmetricSearch | Grid::MinMax => stored_zero,
+        // Its zero counts levels: no guard on that.
+        Grid::ZeroPoint => format!("-({}) * {out}s", stored_zero.replace(by, "")),
+    };
+    format!("            let {out}s = {s};\n            let {out}z = {z};\n")
+}
+
+/// `{name}_quad(base, head, row, i, by)`: quad `i` of a row of a coded span, whatever its coding: what the portable
+/// kernel loads with. Hadamard codings are not rotated back here.
+fn coded_quad_fn(name: &str, c: &Coding, quads: u32) -> String {
+    let d = quads * 4;
+    let mut t = format!(
+        "fn {name}_quad(base: u32, head: u32, in_span: u32, i: u32, by: f32) -> vec4<f32> {{
+    let row = head * params.rows + in_span;
+    let at = base + row * {}u;\n",
+        c.row_words(d as usize)
+    );
+    if !c.is_quantized() {
+        let _ = writeln!(
+            t,
+            "    return vec4<f32>(unpack2x16float({name}[at + 2u * i]), unpack2x16float({name}[at + 2u * i + 1u]));\n}}"
+        );
+        return t;
+    }
+    let (per_word, step) = match c.bits {
+        2 | 3 => (4, 8),
+        4 => (2, 16),
+        _ => (1, 0),
+    };
+    let word = format!("{name}[at + i / {per_word}u]");
+    let _ = writeln!(
+        t,
+        "    var code = {};",
+        four_codes(&word, c.bits, &format!("{step}u * (i % {per_word}u)"))
+    );
+    if c.bits == 3 {
+        let _ = writeln!(
+            t,
+            "    code |= ((vec4<u32>({name}[at + {}u + i / 8u]) >> (vec4<u32>(0u, 1u, 2u, 3u) + 4u * (i % 8u))) & vec4<u32>(1u)) << vec4<u32>(2u);",
+            d / 16
+        );
+    }
+    if c.axis == Axis::Channel {
+        let _ = writeln!(
+            t,
+            "    let scales = base + params.{name}_scales + ((head * params.{name}_groups + in_span / {}u) * {quads}u + i) * 4u;
+    var out = vec4<f32>(0.0);
+    for (var e = 0u; e < 4u; e++) {{
+        let sz = unpack2x16float({name}[scales + e]);
+        out[e] = f32(code[e]) * sz.x + sz.y;
+    }}",
+            c.block
+        );
+    } else {
+        let _ = writeln!(
+            t,
+            "    let entry = row * {}u + i / {}u;",
+            c.blocks(d as usize),
+            c.block / 4
+        );
+        let byte = |plane: &str| {
+            format!(
+                "(({name}[base + params.{name}_{plane} + entry / 4u] >> (8u * (entry & 3u))) & 255u)"
+            )
+        };
+        let (scale, zero) = match c.scales {
+            ScaleFormat::E4m3 => (byte("scales"), byte("zeros")),
+            ScaleFormat::F16 => (
+                format!("{name}[base + params.{name}_scales + entry]"),
+                String::new(),
+            ),
+            ScaleFormat::F32 => (
+                format!("{name}[base + params.{name}_scales + 2u * entry]"),
+                format!("{name}[base + params.{name}_scales + 2u * entry + 1u]"),
+            ),
+        };
+        let _ = writeln!(t, "    let packed = {scale};");
+        t += &block_scale(
+            c,
+            "b",
+            "packed",
+            &zero,
+            if c.head_table { " * by" } else { "" },
+        );
+        t += "    var out = vec4<f32>(code) * bs + bz;\n";
+    }
+    if c.stages > 0 {
+        let _ = writeln!(
+            t,
+            "    for (var stage = 0u; stage < params.{name}_stages; stage++) {{
+        let all = stage * params.n_heads * params.rows + row;
+        let id = ({name}[base + params.{name}_ids + all / 4u] >> (8u * (all & 3u))) & 255u;
+        let to = base + params.{name}_cents + ((stage * params.n_heads + head) * params.{name}_n_cents + id) * {}u + 2u * i;
+        let ca = {name}[to];
+        let cb = {name}[to + 1u];
+        out += bitcast<vec4<f32>>(vec4<u32>(ca << 16u, ca & 0xffff0000u, cb << 16u, cb & 0xffff0000u));
+    }}",
+            d / 2
+        );
+    }
+    t += "    return out;\n}\n";
+    t
+}
+
+/// `k_step(base, row, block, by)`: decoded step of a block of a key.
+fn step_fn(c: &Coding, quads: u32) -> String {
+    let blocks = c.blocks(quads as usize * 4);
+    let step = match c.scales {
+        ScaleFormat::E4m3 => {
+            "e4m3_decode((k[base + params.k_scales + entry / 4u] >> (8u * (entry & 3u))) & 127u)"
+        }
+        ScaleFormat::F16 => "unpack2x16float(k[base + params.k_scales + entry]).x",
+        ScaleFormat::F32 => "bitcast<f32>(k[base + params.k_scales + 2u * entry])",
+    };
+    format!(
+        "fn k_step(base: u32, row: u32, block: u32, by: f32) -> f32 {{
+    let entry = row * {blocks}u + block;
+    return {step} * by;
+}}\n"
+    )
+}
+
+/// Loads the lane's row of a coded span into `{name}0..`, wide loads where rows are whole `vec4`s of words. Leaves the
+/// decoded steps of its blocks in `{name}{block}s`.
+fn load_coded(t: &mut String, c: &Coding, quads: u32, name: &str) {
+    let d = quads * 4;
+    let words = c.row_words(d as usize) as u32;
+    let _ = writeln!(
+        t,
+        "            let {name}_at = {name}_base + row * {words}u;"
+    );
+    let wide = words.is_multiple_of(4);
+    for w in 0..if wide { words / 4 } else { words } {
+        let _ = match wide {
+            true => writeln!(
+                t,
+                "            let {name}w{w} = {name}_wide[{name}_at / 4u + {w}u];"
+            ),
+            false => writeln!(t, "            let {name}w{w} = {name}[{name}_at + {w}u];"),
+        };
+    }
+    let word = |w: u32| match wide {
+        true => format!(
+            "{name}w{}.{}",
+            w / 4,
+            ["x", "y", "z", "w"][(w % 4) as usize]
+        ),
+        false => format!("{name}w{w}"),
+    };
+    if !c.is_quantized() {
+        for i in 0..quads {
+            let _ = writeln!(
+                t,
+                "            var {name}{i} = vec4<f32>(unpack2x16float({}), unpack2x16float({}));",
+                word(2 * i),
+                word(2 * i + 1)
+            );
+        }
+        return;
+    }
+    let by = if c.head_table {
+        format!(" * {name}_by")
+    } else {
+        String::new()
+    };
+    let blocks = c.blocks(d as usize) as u32;
+    if c.axis == Axis::Channel {
+        let _ = writeln!(
+            t,
+            "            let {name}_scales = ({name}_base + params.{name}_scales) / 4u + (head * params.{name}_groups + (in_span + token) / {}u) * {quads}u;",
+            c.block
+        );
+    } else {
+        // Bytes of four and more blocks are whole words of the row's own; fewer share a word with the next rows.
+        let bytes = |t: &mut String, plane: &str| {
+            if blocks >= 4 {
+                for n in 0..blocks / 4 {
+                    let _ = writeln!(
+                        t,
+                        "            let {name}_{plane}{n} = {name}[{name}_base + params.{name}_{plane} + row * {}u + {n}u];",
+                        blocks / 4
+                    );
+                }
+            } else {
+                let _ = writeln!(
+                    t,
+                    "            let {name}_{plane}0 = {name}[{name}_base + params.{name}_{plane} + row * {blocks}u / 4u] >> (8u * ((row * {blocks}u) & 3u));"
+                );
+            }
+        };
+        if c.scales == ScaleFormat::E4m3 {
+            bytes(t, "scales");
+            if c.grid.has_zero() {
+                bytes(t, "zeros");
+            }
+        }
+        for b in 0..blocks {
+            let byte =
+                |plane: &str| format!("(({name}_{plane}{} >> {}u) & 255u)", b / 4, 8 * (b % 4));
+            let (scale, zero) = match c.scales {
+                ScaleFormat::E4m3 => (byte("scales"), byte("zeros")),
+                ScaleFormat::F16 => (
+                    format!("{name}[{name}_base + params.{name}_scales + row * {blocks}u + {b}u]"),
+                    String::new(),
+                ),
+                ScaleFormat::F32 => (
+                    format!(
+                        "{name}[{name}_base + params.{name}_scales + 2u * (row * {blocks}u + {b}u)]"
+                    ),
+                    format!(
+                        "{name}[{name}_base + params.{name}_scales + 2u * (row * {blocks}u + {b}u) + 1u]"
+                    ),
+                ),
+            };
+            let _ = writeln!(t, "            let {name}_packed{b} = {scale};");
+            *t += &block_scale(
+                c,
+                &format!("{name}_{b}"),
+                &format!("{name}_packed{b}"),
+                &zero,
+                &by,
+            );
+        }
+    }
+    for i in 0..quads {
+        let code = match c.bits {
+            2 | 3 => four_codes(&word(i / 4), c.bits, &format!("{}u", 8 * (i % 4))),
+            4 => four_codes(&word(i / 2), 4, &format!("{}u", 16 * (i % 2))),
+            _ => four_codes(&word(i), 8, "0u"),
+        };
+        let code = match c.bits {
+            3 => {
+                let high = word(d / 16 + i / 8);
+                let j = 4 * (i % 8);
+                format!(
+                    "({code} | (((vec4<u32>({high}) >> vec4<u32>({j}u, {}u, {}u, {}u)) & vec4<u32>(1u)) << vec4<u32>(2u)))",
+                    j + 1,
+                    j + 2,
+                    j + 3
+                )
+            }
+            _ => code,
+        };
+        if c.axis == Axis::Channel {
+            let _ = writeln!(
+                t,
+                "            let {name}p{i} = {name}_wide[{name}_scales + {i}u];
+            let {name}a{i} = unpack2x16float({name}p{i}.x); let {name}b{i} = unpack2x16float({name}p{i}.y); let {name}c{i} = unpack2x16float({name}p{i}.z); let {name}d{i} = unpack2x16float({name}p{i}.w);
+            var {name}{i} = vec4<f32>({code}) * vec4<f32>({name}a{i}.x, {name}b{i}.x, {name}c{i}.x, {name}d{i}.x) + vec4<f32>({name}a{i}.y, {name}b{i}.y, {name}c{i}.y, {name}d{i}.y);"
+            );
+        } else {
+            let b = i * 4 / c.block as u32;
+            let _ = writeln!(
+                t,
+                "            var {name}{i} = vec4<f32>({code}) * {name}_{b}s + {name}_{b}z;"
+            );
+        }
+    }
+    if c.stages > 0 {
+        // The stage count is a parameter so that the driver does not unroll the loads.
+        let _ = writeln!(
+            t,
+            "            for (var stage = 0u; stage < params.{name}_stages; stage++) {{
+                let all = stage * params.n_heads * params.rows + row;
+                let id = ({name}[{name}_base + params.{name}_ids + all / 4u] >> (8u * (all & 3u))) & 255u;
+                let to = ({name}_base + params.{name}_cents) / 4u + ((stage * params.n_heads + head) * params.{name}_n_cents + id) * {}u;",
+            d / 8
+        );
+        for i in (0..quads).step_by(2) {
+            let _ = writeln!(
+                t,
+                "                let c{i} = {name}_wide[to + {}u];",
+                i / 2
+            );
+            for (n, a, b) in [(i, "x", "y"), (i + 1, "z", "w")] {
+                let _ = writeln!(
+                    t,
+                    "                {name}{n} += bitcast<vec4<f32>>(vec4<u32>(c{i}.{a} << 16u, c{i}.{a} & 0xffff0000u, c{i}.{b} << 16u, c{i}.{b} & 0xffff0000u));"
+                );
+            }
+        }
+        t.push_str("            }\n");
+    }
+    if c.hadamard {
+        for i in 0..quads {
+            let q = format!("{name}{i}");
+            let _ = writeln!(
+                t,
+                "            {q} = vec4<f32>({q}.x + {q}.y, {q}.x - {q}.y, {q}.z + {q}.w, {q}.z - {q}.w);
+            {q} = {:?} * vec4<f32>({q}.x + {q}.z, {q}.y + {q}.w, {q}.x - {q}.z, {q}.y - {q}.w);",
+                1.0 / f64::from(d).sqrt()
+            );
+        }
+        let mut half = 1;
+        while half < quads {
+            for q in 0..quads / 2 {
+                let a = q / half * 2 * half + q % half;
+                let _ = writeln!(
+                    t,
+                    "            let h{name}{half}_{q} = {name}{a}; {name}{a} = h{name}{half}_{q} + {name}{b}; {name}{b} = h{name}{half}_{q} - {name}{b};",
+                    b = a + half
+                );
+            }
+            half *= 2;
+        }
+    }
+}
+
+/// Energies of a query's blocks, `e{j}_{gain}`: what both mass corrections weigh their noise with.
+fn energies(t: &mut String, c: &Coding, quads: u32, j: u32) -> u32 {
+    let gains = c.gains(quads as usize * 4) as u32;
+    for g in 0..gains {
+        let per_gain = quads / gains;
+        let dots: Vec<String> = (g * per_gain..(g + 1) * per_gain)
+            .map(|i| format!("dot(q{j}_{i}, q{j}_{i})"))
+            .collect();
+        let _ = writeln!(t, "    let e{j}_{g} = {};", dots.join(" + "));
+    }
+    gains
+}
+
+/// At the head of a frame of a coded span: where its planes begin, the guards, and the energy form's number a query.
+fn frame_of_span(t: &mut String, k: &Coding, v: &Coding, bias: BiasFix, quads: u32, queries: u32) {
+    t.push_str(
+        "        let slot = u32(positions[frame_at].x);
+        let in_span = u32(positions[frame_at].y);
+        let row0 = head * params.rows + in_span;
+        let k_base = slot * params.k_words;
+        let v_base = slot * params.v_words;\n",
+    );
+    for (name, c) in [("k", k), ("v", v)] {
+        let table = 1 + c.gains(quads as usize * 4);
+        let by = match c.head_table {
+            true => {
+                format!("bitcast<f32>({name}[{name}_base + params.{name}_heads + head * {table}u])")
+            }
+            false => "1.0".to_owned(),
+        };
+        let _ = writeln!(t, "        let {name}_by = {by};");
+    }
+    if bias == BiasFix::Energy {
+        let gains = k.gains(quads as usize * 4);
+        for j in 0..queries {
+            let sum: Vec<String> = (0..gains)
+                .map(|g| {
+                    format!(
+                        "e{j}_{g} * bitcast<f32>(k[k_base + params.k_heads + head * {}u + {}u])",
+                        1 + gains,
+                        1 + g
+                    )
+                })
+                .collect();
+            let _ = writeln!(t, "        let bias{j} = -0.5 * ({});", sum.join(" + "));
+        }
     }
 }
 
@@ -249,8 +666,14 @@ fn softmax(t: &mut String, quads: u32, j: u32, n: u32) {
 
 /// Loads the quads of one key or value of the lane into `{name}0..`.
 fn load(t: &mut String, s: &Shape, name: &str, keyword: &str) {
+    let format = match s.rows {
+        Rows::Plain(format) => format,
+        Rows::Coded { k, v, .. } => {
+            return load_coded(t, if name == "k" { &k } else { &v }, s.quads, name);
+        }
+    };
     for i in 0..s.quads {
-        if !s.wide() {
+        if !wide(format, s.quads) {
             let _ = writeln!(
                 t,
                 "            {keyword} {name}{i} = quad({name}[at + {i}u]);"
@@ -302,13 +725,22 @@ fn turn(t: &mut String, s: &Shape) {
 
 const FRAMES: &str = "    for (var f = 0u; f < params.n_frames; f++) {
         let frame_at = params.frames_at + f * params.frame_quads;
-        let first_token = u32(positions[frame_at].x) * params.tokens_per_frame;
+";
+const FIRST_TOKEN: &str =
+    "        let first_token = u32(positions[frame_at].x) * params.tokens_per_frame;\n";
+
+/// Bindings beside those of every kernel: the same words as `vec4`s.
+const WIDE_BINDINGS: &str = "@group(0) @binding(7) var<storage, read> k_wide: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read> v_wide: array<vec4<u32>>;
 ";
 
 pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     let s = Shape::new(knobs);
     let (lanes, per_lane) = (knob(knobs, "LANES"), knob(knobs, "QUERIES"));
     let mut t = s.head();
+    if let Rows::Coded { .. } = s.rows {
+        t += WIDE_BINDINGS;
+    }
     let _ = writeln!(t, "@compute @workgroup_size({lanes})");
     t += MAIN;
     let queries = Queries {
@@ -318,18 +750,48 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
         staged: knob(knobs, "STAGED") == 1,
     };
     queries.begin(&mut t, &format!("tile * {}u + lane", lanes * per_lane));
+    let fix = match s.rows {
+        Rows::Plain(_) => BiasFix::Off,
+        Rows::Coded { bias, .. } => bias,
+    };
+    let mut blocks = 0;
+    if let Rows::Coded { k, .. } = &s.rows
+        && fix != BiasFix::Off
+    {
+        for j in 0..per_lane {
+            blocks = energies(&mut t, k, s.quads, j);
+        }
+    }
     t += FRAMES;
+    match &s.rows {
+        Rows::Plain(_) => t += FIRST_TOKEN,
+        Rows::Coded { k, v, bias } => frame_of_span(&mut t, k, v, *bias, s.quads, per_lane),
+    }
     let _ = writeln!(
         t,
         "        for (var t0 = 0u; t0 < params.tokens_per_frame; t0 += {lanes}u) {{"
     );
     t += "            let token = min(t0 + lane, params.tokens_per_frame - 1u);\n";
-    let _ = writeln!(
-        t,
-        "            let at = ((first_token + token) * params.n_heads + head) * {}u;",
-        s.quads
-    );
+    match s.rows {
+        Rows::Plain(_) => {
+            let _ = writeln!(
+                t,
+                "            let at = ((first_token + token) * params.n_heads + head) * {}u;",
+                s.quads
+            );
+        }
+        Rows::Coded { .. } => t += "            let row = row0 + token;\n",
+    }
     load(&mut t, &s, "k", "var");
+    if fix == BiasFix::Step {
+        for b in 0..blocks {
+            let _ = writeln!(
+                t,
+                "            let step{b} = k_{b}s * k_{b}s * {:?};",
+                1.0 / 24.0
+            );
+        }
+    }
     turn(&mut t, &s);
     for l in 0..lanes {
         for j in 0..per_lane {
@@ -344,10 +806,25 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
                 let _ = writeln!(t, "            p{j}_{l} += q{j}_{i} * b{l}_{i};");
             }
         }
+        if fix == BiasFix::Step {
+            for b in 0..blocks {
+                let _ = writeln!(
+                    t,
+                    "            let step{l}_{b} = subgroupBroadcast(step{b}, {l}u);"
+                );
+            }
+        }
         for j in 0..per_lane {
+            let mass = match fix {
+                BiasFix::Off => String::new(),
+                BiasFix::Energy => format!(" + bias{j}"),
+                BiasFix::Step => (0..blocks)
+                    .map(|b| format!(" - e{j}_{b} * step{l}_{b}"))
+                    .collect(),
+            };
             let _ = writeln!(
                 t,
-                "            let s{j}_{l} = select(-1e30, (p{j}_{l}.x + p{j}_{l}.y) + (p{j}_{l}.z + p{j}_{l}.w), t0 + {l}u < params.tokens_per_frame);"
+                "            let s{j}_{l} = select(-1e30, (p{j}_{l}.x + p{j}_{l}.y) + (p{j}_{l}.z + p{j}_{l}.w){mass}, t0 + {l}u < params.tokens_per_frame);"
             );
         }
     }
@@ -373,11 +850,53 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     t
 }
 
+/// Rotates rows staged in workgroup memory back: within quads, then across them.
+fn rotate_staged(t: &mut String, name: &str, staged: u32, quads: u32) {
+    let n = staged * quads;
+    let _ = writeln!(
+        t,
+        "            for (var e = lane; e < {n}u; e += 64u) {{
+                let h = {name}[e] * {:?};
+                let p = vec4<f32>(h.x + h.y, h.x - h.y, h.z + h.w, h.z - h.w);
+                {name}[e] = vec4<f32>(p.x + p.z, p.y + p.w, p.x - p.z, p.y - p.w);
+            }}
+            for (var half = 1u; half < {quads}u; half *= 2u) {{
+                workgroupBarrier();
+                for (var e = lane; e < {}u; e += 64u) {{
+                    let a = e / half * 2u * half + e % half;
+                    let x = {name}[a];
+                    let y = {name}[a + half];
+                    {name}[a] = x + y;
+                    {name}[a + half] = x - y;
+                }}
+            }}",
+        1.0 / f64::from(quads * 4).sqrt(),
+        n / 2
+    );
+}
+
 pub(super) fn write_portable(knobs: &[Knob]) -> String {
     let s = Shape::new(knobs);
     let quads = s.quads;
     let (frame, row, staged) = (s.frame, s.row, staged(quads));
     let mut t = s.head();
+    let (mut fix, mut rotated, mut gains) = (BiasFix::Off, [false; 2], 0);
+    if let Rows::Coded { k, v, bias } = &s.rows {
+        t += &coded_quad_fn("k", k, quads);
+        t += &coded_quad_fn("v", v, quads);
+        (fix, rotated) = (*bias, [k.hadamard, v.hadamard]);
+        gains = k.gains(quads as usize * 4) as u32;
+    }
+    if let Rows::Coded { k, .. } = &s.rows
+        && fix == BiasFix::Step
+    {
+        t += &step_fn(k, quads);
+        let _ = writeln!(
+            t,
+            "var<workgroup> steps: array<f32, {}>; // [key, block]",
+            staged * gains
+        );
+    }
     let _ = write!(t, "var<workgroup> ks: array<vec4<f32>, {n}>; // [key, quad]
 var<workgroup> vs: array<vec4<f32>, {n}>;
 var<workgroup> scores: array<f32, {}>; // [key, lane]: every lane its own
@@ -403,7 +922,16 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
         staged: knob(knobs, "STAGED") == 1,
     };
     queries.begin(&mut t, "tile * 64u + lane");
+    if let Rows::Coded { k, .. } = &s.rows
+        && fix != BiasFix::Off
+    {
+        energies(&mut t, k, quads, 0);
+    }
     t += FRAMES;
+    match &s.rows {
+        Rows::Plain(_) => t += FIRST_TOKEN,
+        Rows::Coded { k, v, bias } => frame_of_span(&mut t, k, v, *bias, quads, 1),
+    }
     let _ = writeln!(
         t,
         "        for (var t0 = 0u; t0 < params.tokens_per_frame; t0 += {staged}u) {{"
@@ -417,32 +945,70 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
         t,
         "                let i = e % {quads}u;\n                let token = min(t0 + e / {quads}u, params.tokens_per_frame - 1u);"
     );
+    match &s.rows {
+        Rows::Plain(format) => {
+            let _ = writeln!(
+                t,
+                "                let at = ((first_token + token) * params.n_heads + head) * {quads}u + i;"
+            );
+            if wide(*format, quads) {
+                t += "                let kw = k[at / 2u]; let vw = v[at / 2u]; let odd = (at & 1u) == 1u;\n";
+                t += "                ks[e] = quad(select(kw.xy, kw.zw, odd)); vs[e] = quad(select(vw.xy, vw.zw, odd));\n";
+            } else {
+                t += "                ks[e] = quad(k[at]); vs[e] = quad(v[at]);\n";
+            }
+        }
+        Rows::Coded { .. } => {
+            t += "                ks[e] = k_quad(k_base, head, in_span + token, i, k_by);\n";
+            t += "                vs[e] = v_quad(v_base, head, in_span + token, i, v_by);\n";
+            if fix == BiasFix::Step {
+                let _ = writeln!(
+                    t,
+                    "                if i % {0}u == 0u {{ let step = k_step(k_base, row0 + token, i / {0}u, k_by); steps[(e / {quads}u) * {gains}u + i / {0}u] = step * step * {1:?}; }}",
+                    quads / gains,
+                    1.0 / 24.0
+                );
+            }
+        }
+    }
+    t += "            }\n";
+    for (name, on) in ["ks", "vs"].into_iter().zip(rotated) {
+        if on {
+            rotate_staged(&mut t, name, staged, quads);
+        }
+    }
     let _ = writeln!(
         t,
-        "                let at = ((first_token + token) * params.n_heads + head) * {quads}u + i;"
+        "            if params.rope == 1u {{
+                {}for (var e = lane; e < {}u; e += 64u) {{
+                    let i = e % {quads}u;
+                    let token = min(t0 + e / {quads}u, params.tokens_per_frame - 1u);
+                    ks[e] = turned(ks[e], angle(2u * i, frame_at, token), angle(2u * i + 1u, frame_at, token));
+                }}
+            }}
+            workgroupBarrier();",
+        if rotated[0] { "workgroupBarrier();\n                " } else { "" },
+        staged * quads
     );
-    if s.wide() {
-        t += "                let kw = k[at / 2u]; let vw = v[at / 2u]; let odd = (at & 1u) == 1u;\n";
-        t += "                var key = quad(select(kw.xy, kw.zw, odd)); vs[e] = quad(select(vw.xy, vw.zw, odd));\n";
-    } else {
-        t += "                var key = quad(k[at]); vs[e] = quad(v[at]);\n";
-    }
-    t += "                if params.rope == 1u { key = turned(key, angle(2u * i, frame_at, token), angle(2u * i + 1u, frame_at, token)); }
-                ks[e] = key;
-            }
-            workgroupBarrier();
-";
+
     let dots = (0..quads)
         .map(|i| format!("dot(q0_{i}, ks[at + {i}u])"))
         .collect::<Vec<_>>()
         .join(" + ");
+    let mass = match fix {
+        BiasFix::Off => String::new(),
+        BiasFix::Energy => " + bias0".to_owned(),
+        BiasFix::Step => (0..gains)
+            .map(|b| format!(" - e0_{b} * steps[key * {gains}u + {b}u]"))
+            .collect(),
+    };
     let _ = writeln!(
         t,
         "            let n_keys = min({staged}u, params.tokens_per_frame - t0);
             var most = m0;
             for (var key = 0u; key < n_keys; key++) {{
                 let at = key * {quads}u;
-                let score = {dots};
+                let score = {dots}{mass};
                 scores[key * 64u + lane] = score;
                 most = max(most, score);
             }}

@@ -90,7 +90,7 @@ pub struct Cluster<'a> {
     pub order: &'a Buffer<u32>,
     /// `[head, centroid, 2]`.
     pub ranges: &'a Buffer<u32>,
-    /// Ids that changed, by round from 1; zeros before the first.
+    /// Ids that changed, by round from 1; the start clears them.
     pub changed: &'a Buffer<u32>,
     /// Round centroids and residuals to bf16, as the released code does on bf16 tensors (METHOD 2.1).
     pub bf16: bool,
@@ -169,7 +169,12 @@ pub fn kmeans_start(rec: &mut Recorder<'_>, a: &Cluster<'_>, earlier: Option<Spa
         &START,
         plan,
         &p,
-        &[a.x.into(), from.words.into(), a.cents.into()],
+        &[
+            a.x.into(),
+            from.words.into(),
+            a.cents.into(),
+            a.changed.into(),
+        ],
     );
 }
 
@@ -363,6 +368,8 @@ fn start_twin(l: &mut Launch<'_>) {
         }
     }
     l.write(3, &cents);
+    let changed: Vec<u32> = l.read(4);
+    l.write(4, &vec![0u32; changed.len()]);
 }
 
 /// Whether rounds before `end` met the stop rule.

@@ -20,7 +20,7 @@ mod rope;
 mod silu;
 mod span_gather;
 
-pub use attention::{Attention, Segment, attention};
+pub use attention::{Attention, BiasFix, Rows, Segment, attention};
 pub use coding::{
     Axis, Coding, Exported, Grid, ScaleFormat, SpanBytes, SpanLayout, bf16_round, centroid_count,
     e4m3_decode, e4m3_encode, hadamard,
@@ -32,7 +32,7 @@ pub use linear::{Activation, Linear, Matrix, Store, WeightFormat, linear};
 pub use mix::{mix, mix_limited};
 pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};
-pub use positions::{Positions, RopeSplit, turns};
+pub use positions::{FramePlace, Positions, RopeSplit, turns};
 pub use quantize::{Quantize, quantize};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
@@ -43,6 +43,8 @@ use crate::gpu::{Kernel, Plan};
 
 /// Every kernel there is; the shader tests walk this list.
 pub static KERNELS: &[&Kernel] = &[
+    &attention::CODED,
+    &attention::CODED_SG,
     &attention::KERNEL,
     &attention::KERNEL_SG,
     &hadamard::KERNEL,

@@ -1,7 +1,7 @@
 //! Rotation tables: cosines and sines of 3-D RoPE angles, built on the host in f64, and which page slot holds which frame.
 //!
 //! Layout in `vec4`s, each two pairs `(cos, sin, cos, sin)`: rows of the grid, then columns, then one record a frame:
-//! a header whose first value is the frame's slot in its page, then the frame's own pairs. Angles are computed for the
+//! a header (the frame's slot in its page, its first row there where slots are spans), then the frame's own pairs. Angles are computed for the
 //! frames at hand, so no table ends at some largest frame.
 //! Source: SELF-FORCING 4.3; UNIFIED-DIT section 3.
 
@@ -58,7 +58,18 @@ pub struct Positions {
     pub(super) cols: usize,
     pub(super) n_frames: usize,
     theta: f64,
-    frames: Vec<(i64, u32)>,
+    frames: Vec<FramePlace>,
+}
+
+/// Where a frame lies in its page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FramePlace {
+    /// Absolute frame index.
+    pub frame: i64,
+    /// Slot: a frame's, or the span's that it lies in.
+    pub slot: u32,
+    /// First row of the frame in its span; 0 where slots are frames.
+    pub row: u32,
 }
 
 impl Positions {
@@ -114,11 +125,24 @@ impl Positions {
         Ok(p)
     }
 
-    /// Sets the frames: (absolute frame index, slot in the page), in the order the kernel visits them.
+    /// Sets frames that lie in slots of their own: (absolute frame index, slot), in the order the kernel visits them.
     ///
     /// # Panics
     /// When there are more than [`Positions::capacity`].
     pub fn set_frames(&mut self, device: &Device, frames: &[(i64, u32)]) {
+        let place = |&(frame, slot)| FramePlace {
+            frame,
+            slot,
+            row: 0,
+        };
+        self.set_places(device, &frames.iter().map(place).collect::<Vec<_>>());
+    }
+
+    /// Sets the frames, in the order the kernel visits them.
+    ///
+    /// # Panics
+    /// When there are more than [`Positions::capacity`].
+    pub fn set_places(&mut self, device: &Device, frames: &[FramePlace]) {
         assert!(
             frames.len() <= Positions::capacity(self.split, self.rows, self.cols),
             "too many frames for one table"
@@ -127,9 +151,9 @@ impl Positions {
             return;
         }
         let mut data = Vec::new();
-        for (frame, slot) in frames {
-            data.extend_from_slice(&[*slot as f32, 0.0, 0.0, 0.0]);
-            data.extend(self.angles(*frame, self.split.frame));
+        for f in frames {
+            data.extend_from_slice(&[f.slot as f32, f.row as f32, 0.0, 0.0]);
+            data.extend(self.angles(f.frame, self.split.frame));
         }
         self.write(device, self.layout().frames_at as usize, &data);
         self.n_frames = frames.len();
@@ -192,8 +216,12 @@ impl HostTable {
         HostTable { values }
     }
 
-    pub(super) fn slot(&self, record: usize) -> usize {
-        self.values[record * 4] as usize
+    /// Slot and first row of a frame's record.
+    pub(super) fn place(&self, record: usize) -> (usize, usize) {
+        (
+            self.values[record * 4] as usize,
+            self.values[record * 4 + 1] as usize,
+        )
     }
 
     /// (cos, sin) of a pair in the run of `vec4`s at `quad`.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::cache::KvFigures;
+
 /// Version of the event schema; raised when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
 
@@ -10,13 +12,15 @@ pub const SCHEMA: u32 = 1;
 pub struct MemoryUse {
     /// Model weights.
     pub weights_bytes: u64,
-    /// Pages of keys and values. Pages are allocated whole, so this moves in steps.
+    /// Pages of exact keys and values. Pages are allocated whole, so this moves in steps.
     pub cache_bytes: u64,
+    /// Pages of coded keys and values.
+    pub spans_bytes: u64,
     /// Tensors of the pass in flight.
     pub activations_bytes: u64,
     /// Everything else: tables, uniforms, staging for read-back.
     pub scratch_bytes: u64,
-    /// Sum of the four above.
+    /// Sum of the five above.
     pub device_bytes: u64,
     /// Largest `device_bytes` so far.
     pub peak_device_bytes: u64,
@@ -66,6 +70,8 @@ pub enum Event {
         window: Option<u32>,
         /// First latent frames that never leave the window.
         sink: u32,
+        /// Codecs of keys and values; `None`: all stay exact.
+        kv: Option<String>,
         /// Bytes the planner expects at the end, by purpose; `peak_device_bytes` is the plan's total.
         planned: MemoryUse,
     },
@@ -108,6 +114,8 @@ pub enum Event {
     },
     /// Device memory after a chunk.
     Memory(MemoryUse),
+    /// What the cache holds after a chunk.
+    Kv(Box<KvFigures>),
     /// Something the user should know that does not stop the run.
     Warning {
         /// The sentence.
@@ -148,8 +156,10 @@ pub struct Summary {
     pub first_frame_secs: f64,
     /// Seconds from process start to the end.
     pub secs: f64,
-    /// Bytes of the pages of keys and values at the end.
+    /// Bytes of the pages of keys and values at the end, exact and coded.
     pub cache_bytes: u64,
+    /// What the cache held at the end.
+    pub kv: KvFigures,
     /// Largest sum of device bytes.
     pub peak_device_bytes: u64,
     /// Seed of the noise: the same seed on the same device gives the same bytes.

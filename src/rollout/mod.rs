@@ -9,6 +9,6 @@ mod sampler;
 mod schedule;
 mod session;
 
-pub use sampler::{Sampler, SamplerError};
+pub use sampler::{CacheSetup, Sampler, SamplerError};
 pub use schedule::{Schedule, SigmaTable, Step, Update};
-pub use session::{Chunk, Config, Error, ModelSource, Session, Walk};
+pub use session::{Chunk, Coded, Config, Error, ModelSource, SPAN_FRAMES, Session, Walk};

@@ -14,8 +14,9 @@ pub(super) struct Plan {
     pub(super) chunk_frames: u32,
     pub(super) chunks: u32,
     pub(super) steps: u32,
-    /// Frames the cache holds at most.
-    pub(super) max_frames: usize,
+    /// Frames that attention sees at once at most.
+    visible_frames: usize,
+    kv: Option<String>,
     memory: MemoryUse,
     /// Largest single buffer in bytes.
     largest: u64,
@@ -48,7 +49,6 @@ impl Plan {
         };
         let (given_frames, frames) = (count(walk.given.len())?, count(walk.poses.len())?);
         let total = walk.given.len() + walk.poses.len();
-        let max_frames = config.window.map_or(total, |w| total.min(w as usize));
         if let Some(window) = config.window.filter(|w| *w < config.sink + c.chunk_frames) {
             return Err(crate::cache::LayoutError::WindowTooSmall {
                 window: window as usize,
@@ -57,7 +57,12 @@ impl Plan {
             }
             .into());
         }
-        let shape = c.cache_shape(config.kv, max_frames);
+        let setup = config.cache(c, walk.given.len(), walk.poses.len())?;
+        let shape = c.cache_shape(config.kv, setup.max_frames);
+        let (spans_bytes, span_tables, encoder_bytes) = setup
+            .spans
+            .as_ref()
+            .map_or((0, 0, 0), |s| s.bytes(&shape, caps));
         let (activations_bytes, tables) = Activations::bytes(c, c.chunk_frames as usize);
         let weights_bytes = Dit::bytes(c, config.weights);
         let cache_bytes = shape.bytes() + Dit::text_bytes(c, config.kv);
@@ -66,8 +71,10 @@ impl Plan {
         } else {
             EXECUTOR_BYTES
         };
-        let scratch_bytes = tables + shape.table_bytes(caps) + executor;
-        let device_bytes = weights_bytes + cache_bytes + activations_bytes + scratch_bytes;
+        let scratch_bytes =
+            tables + shape.table_bytes(caps) + span_tables + encoder_bytes + executor;
+        let device_bytes =
+            weights_bytes + cache_bytes + spans_bytes + activations_bytes + scratch_bytes;
         // Reading a chunk's latents back is the largest transient.
         let staging = if caps.kind == Kind::Twin {
             0
@@ -82,17 +89,20 @@ impl Plan {
             chunk_frames: c.chunk_frames,
             chunks: frames.div_ceil(c.chunk_frames),
             steps,
-            max_frames,
+            visible_frames: config.window.map_or(total, |w| total.min(w as usize)),
+            kv: setup.spans.as_ref().map(|s| s.pair.name.clone()),
             memory: MemoryUse {
                 weights_bytes,
                 cache_bytes,
+                spans_bytes,
                 activations_bytes,
                 scratch_bytes,
                 device_bytes,
                 peak_device_bytes: device_bytes + u64::from(staging),
             },
             largest: Activations::largest(c, c.chunk_frames as usize)
-                .max(Dit::largest(c, config.weights)),
+                .max(Dit::largest(c, config.weights))
+                .max(setup.spans.as_ref().map_or(0, |s| s.largest(&shape))),
             page_fits: shape.page_frames(caps) > 0,
             frame_kv_bytes: shape.frame_bytes() / (2 * u64::from(c.layers)),
             model: model.name.clone(),
@@ -140,25 +150,31 @@ impl Plan {
         match caps.memory_bytes {
             Some(have) if have < self.memory.peak_device_bytes => {
                 let m = &self.memory;
-                let others = m.peak_device_bytes - m.cache_bytes;
+                let cache = m.cache_bytes + m.spans_bytes;
+                let others = m.peak_device_bytes - cache;
                 let frames =
-                    have.saturating_sub(others) / (m.cache_bytes / self.max_frames as u64).max(1);
+                    have.saturating_sub(others) / (cache / self.visible_frames as u64).max(1);
                 let advice = if frames < u64::from(self.sink + self.chunk_frames) {
                     "no --window helps: take a smaller model or another --device".to_owned()
                 } else {
                     format!("--window {frames} fits")
                 };
                 refuse(format!(
-                    "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free; {}",
+                    "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free; {}{}",
                     self.given_frames + self.frames,
                     self.device,
                     mib(m.peak_device_bytes),
                     mib(m.weights_bytes),
-                    mib(m.cache_bytes),
+                    mib(cache),
                     mib(m.activations_bytes),
                     mib(m.scratch_bytes),
                     mib(have),
                     advice,
+                    if self.kv.is_none() {
+                        ", or --kv int2"
+                    } else {
+                        ""
+                    },
                 ))
             }
             _ => Ok(()),
@@ -180,6 +196,7 @@ impl Plan {
             steps: self.steps,
             window: self.window,
             sink: self.sink,
+            kv: self.kv.clone(),
             planned: self.memory,
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::schedule::{Schedule, Update};
-use crate::cache::{CacheError, KvCache, Window};
+use crate::cache::{CacheError, KvCache, Policy, SpansPlan, Window};
 use crate::gpu::{Device, Error as GpuError};
 use crate::model::config::DitConfig;
 use crate::model::{self, Activations, Dit, Pass, Tape, TextCache};
@@ -18,6 +18,34 @@ pub struct Sampler {
     cache: KvCache,
     text: Option<TextCache>,
     schedule: Schedule,
+}
+
+/// The cache of a film.
+#[derive(Debug, Clone)]
+pub struct CacheSetup {
+    /// Storage of exact keys and values.
+    pub format: KvFormat,
+    /// Exact frames at once at most.
+    pub max_frames: usize,
+    /// What stays, what is coded, what leaves.
+    pub policy: Policy,
+    /// What is coded; `None`: nothing.
+    pub spans: Option<SpansPlan>,
+}
+
+impl CacheSetup {
+    /// A cache that keeps every frame of its window exact.
+    pub fn exact(format: KvFormat, max_frames: usize, window: Window) -> CacheSetup {
+        CacheSetup {
+            format,
+            max_frames,
+            policy: Policy {
+                window,
+                ..Policy::default()
+            },
+            spans: None,
+        }
+    }
 }
 
 /// Why a chunk could not be made.
@@ -35,7 +63,7 @@ pub enum SamplerError {
 }
 
 impl Sampler {
-    /// Allocates scratch for chunks of up to `chunk_frames` and a cache of `max_frames`.
+    /// Allocates scratch for chunks of up to `chunk_frames` and plans the cache.
     ///
     /// # Errors
     /// No device memory, or a tensor beyond the device's limits.
@@ -44,15 +72,14 @@ impl Sampler {
         dit: Dit,
         schedule: Schedule,
         chunk_frames: usize,
-        max_frames: usize,
-        format: KvFormat,
-        window: Window,
+        setup: &CacheSetup,
     ) -> Result<Sampler, SamplerError> {
         let act = Activations::new(device, dit.config(), chunk_frames)?;
         let cache = KvCache::new(
-            dit.config().cache_shape(format, max_frames),
+            dit.config().cache_shape(setup.format, setup.max_frames),
             device.caps(),
-            window,
+            setup.policy,
+            setup.spans.as_ref(),
         );
         Ok(Sampler {
             device: device.clone(),

@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::event::{Event, MemoryUse, PassKind};
 use super::noise::{self, START};
 use super::plan::Plan;
-use super::sampler::{Sampler, SamplerError};
+use super::sampler::{CacheSetup, Sampler, SamplerError};
 use super::schedule::Schedule;
-use crate::cache::{CacheError, LayoutError, Window};
+use crate::cache::{CacheError, KvFigures, LayoutError, Policy, SpansPlan, Window};
+use crate::codec::KvPair;
 use crate::decode;
 use crate::frame::Frame;
 use crate::gpu::{Device, Purpose};
@@ -85,8 +86,10 @@ pub struct Config {
     pub window: Option<u32>,
     /// First latent frames that never leave the window.
     pub sink: u32,
-    /// Storage of keys and values.
+    /// Storage of exact keys and values.
     pub kv: KvFormat,
+    /// Which keys and values are coded, and how; `None`: all stay exact.
+    pub coded: Option<Coded>,
     /// Storage of weights on the device.
     pub weights: WeightFormat,
     /// Denoising steps; `None`: the model's own list.
@@ -100,9 +103,92 @@ impl Default for Config {
             window: None,
             sink: 0,
             kv: KvFormat::F16,
+            coded: None,
             weights: WeightFormat::F16,
             steps: None,
         }
+    }
+}
+
+/// Which keys and values of a film are coded, and how.
+#[derive(Debug, Clone)]
+pub struct Coded {
+    /// Codecs.
+    pub pair: KvPair,
+    /// Latent frames of a span, rounded up to whole chunks; `None`: [`SPAN_FRAMES`].
+    pub span: Option<u32>,
+    /// Newest latent frames that stay exact, rounded up to whole chunks.
+    pub recent: u32,
+    /// First latent frames of the film that stay exact.
+    pub sink: u32,
+}
+
+/// Latent frames of a span where nothing else is asked for.
+pub const SPAN_FRAMES: u32 = 16;
+
+impl Coded {
+    /// These codecs with the usual spans.
+    pub fn new(pair: KvPair) -> Coded {
+        Coded {
+            pair,
+            span: None,
+            recent: 0,
+            sink: 1,
+        }
+    }
+}
+
+impl Config {
+    /// Rules of the cache for chunks of `chunk_frames`.
+    pub(super) fn policy(&self, chunk_frames: u32) -> Policy {
+        let chunks = |frames: u32| frames.div_ceil(chunk_frames) as usize;
+        let coded = self.coded.as_ref();
+        Policy {
+            window: Window {
+                frames: self.window.map(|w| w as usize),
+                sink: self.sink as usize,
+            },
+            span_chunks: coded.map_or(0, |c| chunks(c.span.unwrap_or(SPAN_FRAMES)).max(1)),
+            recent_chunks: coded.map_or(0, |c| chunks(c.recent)),
+            exact_sink: coded.map_or(0, |c| c.sink as usize),
+        }
+    }
+
+    /// The cache of a film of these frames: given ones come one by one.
+    ///
+    /// # Errors
+    /// A window too small for a chunk, codecs that the model's heads cannot have, a span of no frames.
+    pub(super) fn cache(
+        &self,
+        model: &DitConfig,
+        given: usize,
+        frames: usize,
+    ) -> Result<CacheSetup, Error> {
+        let chunk = model.chunk_frames as usize;
+        let policy = self.policy(model.chunk_frames);
+        if self.coded.as_ref().is_some_and(|c| c.span == Some(0)) {
+            return Err(Error::Setting("a span has at least one frame".into()));
+        }
+        let whole = std::iter::repeat_n(chunk, frames / chunk);
+        let rest = Some(frames % chunk).filter(|n| *n > 0);
+        let chunks = std::iter::repeat_n(1, given).chain(whole).chain(rest);
+        let spans = match &self.coded {
+            Some(c) => {
+                let dim = model.rope_split().head_dim();
+                SpansPlan::new(c.pair.clone(), dim, &policy, chunks)?
+            }
+            None => None,
+        };
+        let all = policy
+            .window
+            .frames
+            .map_or(given + frames, |w| w.min(given + frames));
+        Ok(CacheSetup {
+            format: self.kv,
+            max_frames: spans.as_ref().map_or(all, |s| s.exact_frames),
+            policy,
+            spans,
+        })
     }
 }
 
@@ -156,19 +242,8 @@ impl Session {
         let c = &model.config;
         let (schedule, plan) = check(device, model, &walk, config)?;
         let dit = Dit::load(device, c, &model.weights, config.weights)?;
-        let window = Window {
-            frames: config.window.map(|w| w as usize),
-            sink: config.sink as usize,
-        };
-        let sampler = Sampler::new(
-            device,
-            dit,
-            schedule,
-            c.chunk_frames as usize,
-            plan.max_frames,
-            config.kv,
-            window,
-        )?;
+        let setup = config.cache(c, walk.given.len(), walk.poses.len())?;
+        let sampler = Sampler::new(device, dit, schedule, c.chunk_frames as usize, &setup)?;
         Ok(Session {
             device: device.clone(),
             sampler,
@@ -242,6 +317,7 @@ impl Session {
             secs: started.elapsed().as_secs_f64(),
         });
         on(Event::Memory(self.memory()));
+        on(Event::Kv(Box::new(self.kv())));
         Ok(Some(Chunk {
             index,
             frames: made,
@@ -254,11 +330,17 @@ impl Session {
         MemoryUse {
             weights_bytes: l.bytes(Purpose::Weights),
             cache_bytes: l.bytes(Purpose::Cache),
+            spans_bytes: l.bytes(Purpose::Spans),
             activations_bytes: l.bytes(Purpose::Activations),
             scratch_bytes: l.bytes(Purpose::Scratch),
             device_bytes: l.total(),
             peak_device_bytes: l.peak(),
         }
+    }
+
+    /// What the cache holds, byte by byte.
+    pub fn kv(&self) -> KvFigures {
+        self.sampler.cache().figures()
     }
 
     /// Seconds the network itself ran for generated frames, given frames left out.
@@ -465,6 +547,9 @@ pub enum Error {
     /// The cache policy.
     #[error(transparent)]
     Window(#[from] LayoutError),
+    /// Keys or values that cannot be coded.
+    #[error("{0}")]
+    Cache(String),
     /// The plan does not fit the device.
     #[error("{0}")]
     WouldNotFit(String),
@@ -495,8 +580,19 @@ impl From<SamplerError> for Error {
     fn from(e: SamplerError) -> Self {
         match e {
             SamplerError::Model(e) => e.into(),
-            SamplerError::Gpu(e) | SamplerError::Cache(CacheError::Gpu(e)) => Error::Gpu(e),
-            SamplerError::Cache(CacheError::Layout(e)) => Error::Window(e),
+            SamplerError::Gpu(e) => Error::Gpu(e),
+            SamplerError::Cache(e) => e.into(),
+        }
+    }
+}
+
+impl From<CacheError> for Error {
+    fn from(e: CacheError) -> Self {
+        match e {
+            CacheError::Gpu(e) => Error::Gpu(e),
+            CacheError::Layout(e) => Error::Window(e),
+            CacheError::Codec(text) => Error::Setting(text),
+            e @ CacheError::NotNumbers { .. } => Error::Cache(e.to_string()),
         }
     }
 }

@@ -8,7 +8,7 @@ use longtake::gpu::Device;
 use longtake::model::config::{Cross, DitConfig};
 use longtake::model::{Dit, Pass, Tape};
 use longtake::ops::{KvFormat, WeightFormat};
-use longtake::rollout::{Sampler, Schedule};
+use longtake::rollout::{CacheSetup, Sampler, Schedule};
 use longtake::weights::Weights;
 use serde_json::Value;
 
@@ -68,8 +68,8 @@ pub fn run(
         "whole chunks of noise"
     );
     let max_frames = window.frames.unwrap_or(start as usize + n_chunks * chunk);
-    let mut sampler =
-        Sampler::new(device, dit, schedule, chunk, max_frames, storage.kv, window).unwrap();
+    let setup = CacheSetup::exact(storage.kv, max_frames, window);
+    let mut sampler = Sampler::new(device, dit, schedule, chunk, &setup).unwrap();
     if let Some(frames) = storage.page_frames {
         let shape = *sampler.cache().shape();
         let mut caps = device.caps().clone();
@@ -79,7 +79,7 @@ pub fn run(
             frames.min(max_frames as u64),
             "frames of a page"
         );
-        *sampler.cache_mut() = KvCache::new(shape, &caps, window);
+        *sampler.cache_mut() = KvCache::new(shape, &caps, setup.policy, None);
     }
     let full = json["full"].as_array().map(|a| {
         a.iter()

@@ -7,7 +7,7 @@ use longtake::cache::Window;
 use longtake::gpu::Device;
 use longtake::model::config::DitConfig;
 use longtake::model::{Dit, Pass, Tape, sinusoid};
-use longtake::rollout::{Sampler, Schedule, Update};
+use longtake::rollout::{CacheSetup, Sampler, Schedule, Update};
 use longtake::weights::Weights;
 use longtake::world::pose::{Pose, pose_features};
 
@@ -58,9 +58,7 @@ pub fn run(
         dit,
         schedule,
         1,
-        ids.len(),
-        storage.kv,
-        Window::default(),
+        &CacheSetup::exact(storage.kv, ids.len(), Window::default()),
     )
     .unwrap();
     let mut film = Film {

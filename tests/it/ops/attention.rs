@@ -1,5 +1,5 @@
 use longtake::gpu::{Device, Purpose};
-use longtake::ops::{Attention, KvFormat, Positions, RopeSplit, Segment, attention};
+use longtake::ops::{Attention, KvFormat, Positions, RopeSplit, Rows, Segment, attention};
 
 use crate::support::{Out, Tol, check_twin, errors, gpus, input, run, values};
 
@@ -93,7 +93,7 @@ fn outputs(device: &Device, c: &Case) -> Vec<Vec<f32>> {
         .map(|(p, (k, v, positions))| Segment {
             k,
             v,
-            format: p.format,
+            rows: Rows::Plain(p.format),
             positions,
             rope: p.rope,
             tokens_per_frame: p.tokens,
@@ -264,7 +264,7 @@ fn attention_survives_a_score_far_above_the_others() {
                 .map(|i| Segment {
                     k: &pages[i].0,
                     v: &pages[i].1,
-                    format: KvFormat::F16,
+                    rows: Rows::Plain(KvFormat::F16),
                     positions: &positions[i],
                     rope: false,
                     tokens_per_frame: 1,

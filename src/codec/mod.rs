@@ -1,0 +1,131 @@
+//! KV codecs: how the rows of K or of V of a span become words, and the named settings people ask for.
+//!
+//! A codec is stateless: all that a span needs lies in its planes, in the form that a [`Coding`] names, and attention reads
+//! that form in place. What differs from codec to codec is how rows get there. Codecs know rows, not frames.
+//! Source: METHOD sections 2, 3, 9 and 10.
+
+mod block;
+mod scratch;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+pub use block::BlockCodec;
+pub use scratch::EncodeScratch;
+
+use crate::gpu::{Buffer, Recorder};
+use crate::ops::{BiasFix, Coding, SpanLayout, SpanPlace};
+
+/// Sizes of a span of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanShape {
+    /// Heads.
+    pub n_heads: usize,
+    /// Channels of a head.
+    pub head_dim: usize,
+    /// Tokens.
+    pub tokens: usize,
+}
+
+/// Some heads of a span that is to be coded.
+#[derive(Debug, Clone, Copy)]
+pub struct Encode<'a> {
+    /// Rows as f32, `[head, token, head_dim]`; used up.
+    pub x: &'a Buffer<f32>,
+    /// First head of the span that `x` holds.
+    pub first_head: usize,
+    /// Heads that `x` holds.
+    pub n_heads: usize,
+    /// Where the words go.
+    pub to: SpanPlace<'a>,
+    /// The span before, of the same layer and tensor and with tables of the same size: its centroids are a start.
+    pub earlier: Option<SpanPlace<'a>>,
+}
+
+/// A way of keeping the rows of K or of V small.
+pub trait KvCodec: Debug + Send + Sync {
+    /// The name of the setting it belongs to.
+    fn name(&self) -> &str;
+
+    /// The stored form: what attention reads.
+    fn coding(&self) -> Coding;
+
+    /// Planes of a span: exactly the words that [`KvCodec::encode`] fills.
+    fn layout(&self, shape: SpanShape) -> SpanLayout;
+
+    /// Records the kernels that turn rows into words.
+    fn encode(&self, rec: &mut Recorder<'_>, scratch: &EncodeScratch, job: &Encode<'_>);
+}
+
+/// Codecs of K and of V.
+#[derive(Debug, Clone)]
+pub struct KvPair {
+    /// The name people asked for: one for both, or `K/V`.
+    pub name: String,
+    /// Codec of K.
+    pub k: Arc<dyn KvCodec>,
+    /// Codec of V.
+    pub v: Arc<dyn KvCodec>,
+    /// Correction of the softmax mass that fits K's codec.
+    pub bias: BiasFix,
+}
+
+/// Names of all settings, for help and errors.
+pub const NAMES: [&str; 14] = [
+    "int2",
+    "int3",
+    "int4",
+    "int8",
+    "qvg-int2",
+    "qvg-int4",
+    "qvg-pro",
+    "qvg-pro-int4",
+    "rtn-int2",
+    "rtn-int4",
+    "kivi-int2",
+    "kivi-int4",
+    "quarot-int2",
+    "quarot-int4",
+];
+
+impl KvPair {
+    /// The setting of this name, K and V alike; `None`: there is none.
+    pub fn named(name: &str) -> Option<KvPair> {
+        Self::of(name, name)
+    }
+
+    /// K by one setting and V by another; `off` leaves a tensor in halves. `None`: no such name, or `off` for both.
+    pub fn of(k: &str, v: &str) -> Option<KvPair> {
+        let (off_k, off_v) = (k == "off", v == "off");
+        if off_k && off_v {
+            return None;
+        }
+        let halves = || Arc::new(BlockCodec::halves()) as Arc<dyn KvCodec>;
+        let half =
+            |name: &str, is_k| Some(Arc::new(BlockCodec::named(name, is_k)?) as Arc<dyn KvCodec>);
+        Some(KvPair {
+            name: if k == v {
+                k.to_owned()
+            } else {
+                format!("{k}/{v}")
+            },
+            k: if off_k { halves() } else { half(k, true)? },
+            v: if off_v { halves() } else { half(v, false)? },
+            bias: BiasFix::Off,
+        })
+    }
+
+    /// The same with a correction of the softmax mass.
+    pub fn with_bias(self, bias: BiasFix) -> KvPair {
+        KvPair { bias, ..self }
+    }
+
+    /// Says what of it heads of `head_dim` channels cannot have.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn check(&self, head_dim: usize) -> Result<(), String> {
+        self.k.coding().check(head_dim)?;
+        self.v.coding().check(head_dim)
+    }
+}
