@@ -156,8 +156,8 @@ impl Kv {
             Some(_) => "off".to_owned(),
             None => n.as_str().to_owned(),
         };
-        let pair = KvPair::of(&word(k), &word(v))
-            .ok_or_else(|| Fault::Usage(format!("there are no codecs {k} and {v}")))?;
+        let pair =
+            KvPair::of(&word(k), &word(v)).map_err(|why| Fault::Usage(format!("--kv: {why}")))?;
         let pair = match args.kv_bias_fix {
             None => pair,
             Some(Fix::Off) => pair.with_bias(BiasFix::Off),

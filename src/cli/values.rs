@@ -108,13 +108,11 @@ impl FromStr for KvName {
             other => other,
         };
         let known = KvName(name.to_owned());
-        if known.exact().is_some() || codec::NAMES.contains(&name) {
-            return Ok(known);
+        if known.exact().is_none() {
+            codec::BlockCodec::parse(name, true)
+                .map_err(|why| format!("{why}, and off, f32, f16, bf16"))?;
         }
-        Err(format!(
-            "there is no {text:?}; there are off, f32, f16, bf16, {}",
-            codec::NAMES.join(", ")
-        ))
+        Ok(known)
     }
 }
 

@@ -47,8 +47,8 @@ pub trait KvCodec: Debug + Send + Sync {
     /// The name of the setting it belongs to.
     fn name(&self) -> &str;
 
-    /// The stored form: what attention reads.
-    fn coding(&self) -> Coding;
+    /// The stored form for heads of this width, what attention reads: blocks are no wider than a head.
+    fn coding(&self, head_dim: usize) -> Coding;
 
     /// Planes of a span: exactly the words that [`KvCodec::encode`] fills.
     fn layout(&self, shape: SpanShape) -> SpanLayout;
@@ -89,21 +89,20 @@ pub const NAMES: [&str; 14] = [
 ];
 
 impl KvPair {
-    /// The setting of this name, K and V alike; `None`: there is none.
-    pub fn named(name: &str) -> Option<KvPair> {
-        Self::of(name, name)
-    }
-
-    /// K by one setting and V by another; `off` leaves a tensor in halves. `None`: no such name, or `off` for both.
-    pub fn of(k: &str, v: &str) -> Option<KvPair> {
+    /// K by one setting and V by another, as [`BlockCodec::parse`] takes them; `off` leaves a tensor in halves.
+    ///
+    /// # Errors
+    /// A name or part that there is not, in a sentence; or `off` for both.
+    pub fn of(k: &str, v: &str) -> Result<KvPair, String> {
         let (off_k, off_v) = (k == "off", v == "off");
         if off_k && off_v {
-            return None;
+            return Err("neither keys nor values are to be coded".to_owned());
         }
         let halves = || Arc::new(BlockCodec::halves()) as Arc<dyn KvCodec>;
-        let half =
-            |name: &str, is_k| Some(Arc::new(BlockCodec::named(name, is_k)?) as Arc<dyn KvCodec>);
-        Some(KvPair {
+        let half = |name: &str, is_k| -> Result<Arc<dyn KvCodec>, String> {
+            Ok(Arc::new(BlockCodec::parse(name, is_k)?))
+        };
+        Ok(KvPair {
             name: if k == v {
                 k.to_owned()
             } else {
@@ -111,7 +110,11 @@ impl KvPair {
             },
             k: if off_k { halves() } else { half(k, true)? },
             v: if off_v { halves() } else { half(v, false)? },
-            bias: BiasFix::Off,
+            // As released, or what measured best with ours.
+            bias: match k.starts_with("int") {
+                true => BiasFix::Energy,
+                false => BiasFix::Off,
+            },
         })
     }
 
@@ -125,7 +128,7 @@ impl KvPair {
     /// # Errors
     /// A sentence.
     pub fn check(&self, head_dim: usize) -> Result<(), String> {
-        self.k.coding().check(head_dim)?;
-        self.v.coding().check(head_dim)
+        self.k.coding(head_dim).check(head_dim)?;
+        self.v.coding(head_dim).check(head_dim)
     }
 }
