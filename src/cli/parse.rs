@@ -89,7 +89,6 @@ fn one_length(args: &mut GenerateArgs, matches: &clap::ArgMatches) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Kv;
     use crate::cli::values::{Attended, Seed};
     use std::path::PathBuf;
 
