@@ -111,6 +111,8 @@ pub struct KvCache {
     tables: Vec<Positions>,
     /// Coded frames.
     spans: Option<Spans>,
+    /// Frames that attention sees, oldest first.
+    shown: Vec<i64>,
 }
 
 impl KvCache {
@@ -129,6 +131,7 @@ impl KvCache {
             residency: Residency::default(),
             pages: Vec::new(),
             tables: Vec::new(),
+            shown: Vec::new(),
         }
     }
 
@@ -243,14 +246,20 @@ impl KvCache {
             .collect();
         frames.sort_unstable();
         let hidden = last.map_or(0, |n| frames.len().saturating_sub(n));
-        let from = frames.get(hidden).copied().unwrap_or(i64::MAX);
-        let shows = |f: i64| f >= from && self.residency.is_attended(&self.policy, f);
+        self.shown = frames.split_off(hidden);
+        let shown = &self.shown;
+        let shows = |f: i64| shown.binary_search(&f).is_ok();
         for (table, frames) in self.tables.iter_mut().zip(self.layout.visible(shows)) {
             table.set_frames(device, &frames);
         }
         if let Some(spans) = &mut self.spans {
             spans.show(device, shows);
         }
+    }
+
+    /// Frames that attention sees, oldest first.
+    pub fn shown(&self) -> &[i64] {
+        &self.shown
     }
 
     /// Records the writing of K and V of `frames` (in order, rows of `src`) into their slots of a layer.

@@ -267,7 +267,7 @@ fn knobs(caps: &Caps, split: RopeSplit, rows: &Rows, per_lane: u32) -> Vec<Knob>
 
 /// Stands for the heads a model may bring: 20 for those whose quads are odd, then the usual ones. Other widths give the
 /// same text with other counts.
-const HEAD_DIMS: [usize; 5] = [20, 32, 64, 96, 128];
+const HEAD_DIMS: [usize; 6] = [20, 32, 64, 96, 128, 256];
 
 fn plans(caps: &Caps) -> Vec<Vec<Knob>> {
     let mut all = Vec::new();
@@ -285,68 +285,129 @@ fn plans(caps: &Caps) -> Vec<Vec<Knob>> {
     all
 }
 
-/// Stands for what codecs may bring: every bit width, grid, scale format and option once, with the head widths that
-/// change the shape of the loads. Other blocks and stage counts give the same text with other numbers.
-fn coded_plans(caps: &Caps) -> Vec<Vec<Knob>> {
+/// Codings of K and of V that stand for all that codecs may bring, with a correction that fits: those of the named settings,
+/// then every other width, grid, scale format and option once. Other blocks and stage counts give the same text with
+/// other numbers. The shader tests compile them, the op's tests run them.
+pub fn sample_codings() -> Vec<(Coding, Coding, BiasFix)> {
     let base = Coding {
         bits: 2,
-        block: 32,
-        stages: 1,
+        block: 64,
         ..Coding::HALVES
     };
-    let with = |bits, grid, scales, stages| Coding {
+    let mut all = Vec::new();
+    for bits in [2, 4] {
+        let released = Coding {
+            bits,
+            stages: 1,
+            ..base
+        };
+        let pro = Coding {
+            block: 16,
+            stages: 4,
+            ..released
+        };
+        let rtn = Coding {
+            grid: Grid::Rtn,
+            block: 16,
+            stages: 0,
+            ..released
+        };
+        let pairs = Coding {
+            grid: Grid::MinMax,
+            block: 32,
+            scales: ScaleFormat::F16,
+            ..rtn
+        };
+        let by_channel = Coding {
+            axis: Axis::Channel,
+            ..pairs
+        };
+        let rotated = Coding {
+            grid: Grid::ZeroPoint,
+            hadamard: true,
+            ..pairs
+        };
+        all.extend([released, pro, rtn, rotated].map(|c| (c, c, BiasFix::Off)));
+        all.push((by_channel, pairs, BiasFix::Off));
+    }
+    let ours = |bits, stages| Coding {
+        bits,
+        grid: Grid::Dual,
+        stages,
+        hadamard: true,
+        head_table: true,
+        ..base
+    };
+    all.extend([2, 3, 4, 8].map(|bits| (ours(bits, 1), ours(bits, 0), BiasFix::Energy)));
+    let with = |bits, grid, scales, block| Coding {
         bits,
         grid,
         scales,
-        stages,
+        block,
         ..base
     };
-    let channels = Coding {
-        axis: Axis::Channel,
-        ..with(2, Grid::MinMax, ScaleFormat::F16, 0)
-    };
-    let rotated = Coding {
-        hadamard: true,
-        ..with(2, Grid::ZeroPoint, ScaleFormat::F16, 0)
-    };
-    let guarded = Coding {
-        head_table: true,
-        ..with(2, Grid::Dual, ScaleFormat::E4m3, 1)
-    };
-    let fine = Coding { block: 16, ..base };
-    let pairs = [
-        (base, base, BiasFix::Off),
-        (fine, Coding::HALVES, BiasFix::Step),
-        (Coding::HALVES, fine, BiasFix::Off),
-        (guarded, guarded, BiasFix::Energy),
+    use ScaleFormat::{E4m3, F16, F32};
+    all.extend([
         (
-            channels,
-            with(2, Grid::MinMax, ScaleFormat::F16, 0),
-            BiasFix::Off,
+            with(2, Grid::Asymmetric, E4m3, 16),
+            Coding::HALVES,
+            BiasFix::Step,
         ),
-        (rotated, rotated, BiasFix::Off),
+        (Coding::HALVES, ours(2, 1), BiasFix::Off),
         (
-            with(3, Grid::Asymmetric, ScaleFormat::E4m3, 0),
-            with(4, Grid::AsymmetricSearch, ScaleFormat::F32, 0),
+            with(3, Grid::AsymmetricSearch, F16, 32),
+            with(8, Grid::Symmetric, E4m3, 32),
             BiasFix::Step,
         ),
         (
-            with(8, Grid::Rtn, ScaleFormat::E4m3, 0),
-            with(2, Grid::Wide, ScaleFormat::F32, 0),
-            BiasFix::Off,
+            with(4, Grid::MinMax, F32, 32),
+            with(2, Grid::Wide, F32, 32),
+            BiasFix::Step,
         ),
-    ];
+        (
+            Coding {
+                hadamard: false,
+                ..ours(2, 2)
+            },
+            with(3, Grid::Symmetric, F16, 64),
+            BiasFix::Energy,
+        ),
+    ]);
+    all
+}
+
+/// The coding with blocks no wider than a head.
+fn for_head(c: Coding, head_dim: usize) -> Coding {
+    let block = match c.axis {
+        Axis::Token => c.block.min(head_dim),
+        Axis::Channel => c.block,
+    };
+    Coding { block, ..c }
+}
+
+fn coded_plans(caps: &Caps) -> Vec<Vec<Knob>> {
+    let samples = sample_codings();
     let mut all = Vec::new();
     for head_dim in [32, 64, 128, 256] {
-        let per_lane = queries_per_lane(caps, u32_of(head_dim), 6 * caps.subgroup_size);
-        for (k, v, bias) in pairs {
-            let layout = |c| SpanLayout::new(c, 1, head_dim, 4, 8);
+        let mut counts: Vec<u32> = [1, 2, 3, 6]
+            .map(|n| queries_per_lane(caps, u32_of(head_dim), n * caps.subgroup_size))
+            .to_vec();
+        counts.dedup();
+        // The usual widths meet everything; the others what the shape of their loads is tried with.
+        let n = if matches!(head_dim, 64 | 128) {
+            samples.len()
+        } else {
+            5
+        };
+        for (k, v, bias) in &samples[..n] {
+            let layout = |c| SpanLayout::new(for_head(c, head_dim), 1, head_dim, 4, 8);
             let rows = Rows::Coded {
-                k: layout(k),
-                v: layout(v),
-                bias,
+                k: layout(*k),
+                v: layout(*v),
+                bias: *bias,
             };
-            all.push(knobs(caps, RopeSplit::wan(head_dim), &rows, per_lane));
+            let split = RopeSplit::wan(head_dim);
+            all.extend(counts.iter().map(|n| knobs(caps, split, &rows, *n)));
         }
     }
     all

@@ -20,7 +20,7 @@ mod rope;
 mod silu;
 mod span_gather;
 
-pub use attention::{Attention, BiasFix, Rows, Segment, attention};
+pub use attention::{Attention, BiasFix, Rows, Segment, attention, sample_codings};
 pub use coding::{
     Axis, Coding, Exported, Grid, ScaleFormat, SpanBytes, SpanLayout, bf16_round, centroid_count,
     e4m3_decode, e4m3_encode, hadamard,

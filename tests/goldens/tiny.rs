@@ -281,14 +281,8 @@ impl Film<'_> {
             let output = self.pictures_out(&output);
             self.check
                 .real(&format!("x0_first_window{window}"), &output);
-            let shown = self.sampler.cache().layout().visible(Some(window + 1));
-            let mut seen: Vec<i64> = shown
-                .into_iter()
-                .flatten()
-                .map(|(frame, _)| frame)
-                .collect();
+            let mut seen = self.sampler.cache().shown().to_vec();
             seen.retain(|frame| *frame != self.ids[at]);
-            seen.sort_unstable();
             self.check.exact(&format!("window{window}_ids"), &seen);
             for layer in 0..self.config.layers as usize {
                 let (k, v) = self.stored(layer, &seen);

@@ -1,9 +1,12 @@
 //! Whole roll-outs of the demo world on the device.
 
+use longtake::cache::{CacheShape, KvCache, Policy, SpansPlan};
+use longtake::codec::KvPair;
 use longtake::frame::Frame;
 use longtake::gpu::{Device, TierRequest};
+use longtake::ops::{KvFormat, RopeSplit};
 use longtake::rollout::event::{Event, MemoryUse};
-use longtake::rollout::{Config, Error, ModelSource, Session, Walk};
+use longtake::rollout::{Coded, Config, Error, ModelSource, Session, Walk};
 use longtake::world::film::{DEFAULT_FILM, SeedFilm};
 use longtake::world::map::{OnWall, Path};
 use longtake::world::pose::Pose;
@@ -125,4 +128,164 @@ fn what_would_not_fit_is_refused_with_numbers() {
         let text = error.to_string();
         assert!(text.contains("MiB") && text.contains("--window"), "{text}");
     }
+}
+
+fn coded(name: &str, span: u32) -> Config {
+    Config {
+        coded: Some(Coded {
+            span: Some(span),
+            ..Coded::new(KvPair::of(name, name).unwrap())
+        }),
+        ..Config::default()
+    }
+}
+
+#[test]
+fn the_plan_of_a_coded_film_is_what_the_ledger_holds() {
+    let windowed = Config {
+        window: Some(7),
+        sink: 2,
+        ..coded("int2", 2)
+    };
+    for (n, config) in [
+        (6, coded("int2", 4)),
+        (5, coded("qvg-pro", 3)),
+        (9, windowed),
+    ] {
+        let Some(device) = support::open(TierRequest::Best) else {
+            return;
+        };
+        let (_, planned, session) = run(&device, n, &config);
+        assert_eq!(session.memory(), planned, "{config:?}");
+        let kv = session.kv();
+        let held = planned.cache_bytes + planned.spans_bytes;
+        assert_eq!(kv.exact_bytes + kv.coded_bytes + kv.unused_bytes, held);
+        assert!(kv.coded_frames > 0 && kv.k.coded.total() > 0, "{kv:?}");
+    }
+}
+
+#[test]
+fn a_coded_film_peaks_far_below_an_exact_one() {
+    let peak = |config: &Config| {
+        let device = support::open(TierRequest::Best)?;
+        let (frames, _, session) = run(&device, 22, config);
+        Some((frames, session.memory(), session.kv()))
+    };
+    let Some((exact, all, _)) = peak(&Config::default()) else {
+        return;
+    };
+    let (frames, some, kv) = peak(&coded("int4", 4)).unwrap();
+    // Weights, activations and scratch are in both; what differs is the cache, and no decoded copy is anywhere.
+    let rest = all.peak_device_bytes - all.cache_bytes;
+    let cache = some.peak_device_bytes - rest;
+    assert!(cache * 2 < all.cache_bytes, "{some:?} against {all:?}");
+    assert!(kv.k.ratio > 3.0 && kv.v.ratio > 3.0, "{kv:?}");
+    let likeness = frames.iter().zip(&exact).map(|(a, b)| psnr(a, b));
+    let worst = likeness.fold(f64::INFINITY, f64::min);
+    assert!(worst > 30.0, "int4 film differs: {worst:.1} dB");
+}
+
+#[test]
+fn the_noise_of_a_film_does_not_depend_on_its_codec() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    // Nothing is coded before the first span is full: up to there the films are one.
+    let (exact, ..) = run(device, 2, &Config::default());
+    let (frames, ..) = run(device, 2, &coded("int2", 16));
+    assert!(frames.iter().zip(&exact).all(|(a, b)| a.rgb == b.rgb));
+}
+
+#[test]
+fn keys_that_are_not_numbers_are_refused_with_layer_and_frames() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    let shape = CacheShape {
+        n_layers: 2,
+        n_heads: 1,
+        split: RopeSplit::wan(64),
+        theta: 1e4,
+        grid: (1, 3),
+        format: KvFormat::F32,
+        max_frames: 3,
+    };
+    let policy = Policy {
+        span_chunks: 2,
+        ..Policy::default()
+    };
+    let pair = KvPair::of("int2", "int2").unwrap();
+    let plan = SpansPlan::new(pair, 64, &policy, std::iter::repeat_n(1, 4)).unwrap();
+    let mut cache = KvCache::new(shape, device.caps(), policy, plan.as_ref());
+    for frame in 0..2 {
+        cache.begin(device, frame..frame + 1).unwrap();
+        for layer in 0..2 {
+            let good = support::values(frame as u64, shape.frame_values());
+            let mut bad = good.clone();
+            if (layer, frame) == (1, 1) {
+                bad[70] = f32::NAN;
+            }
+            cache.write_frame(device, layer, frame, &good, &bad);
+        }
+    }
+    let error = cache.begin(device, 2..3).unwrap_err().to_string();
+    assert!(
+        error.contains("values of layer 1") && error.contains("0 to 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn codecs_change_in_mid_film_and_old_spans_stay() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    let shape = CacheShape {
+        n_layers: 1,
+        n_heads: 2,
+        split: RopeSplit::wan(32),
+        theta: 1e4,
+        grid: (1, 5),
+        format: KvFormat::F32,
+        max_frames: 2,
+    };
+    let policy = Policy {
+        span_chunks: 1,
+        ..Policy::default()
+    };
+    let pair = KvPair::of("int8", "int8").unwrap();
+    let plan = SpansPlan::new(pair, 32, &policy, std::iter::repeat_n(1, 3)).unwrap();
+    let mut cache = KvCache::new(shape, device.caps(), policy, plan.as_ref());
+    let given = |frame: i64| support::values(frame as u64 + 9, shape.frame_values());
+    for frame in 0..3 {
+        cache.begin(device, frame..frame + 1).unwrap();
+        cache.write_frame(device, 0, frame, &given(frame), &given(frame));
+        cache
+            .set_codecs(KvPair::of("rtn-int2", "off").unwrap())
+            .unwrap();
+    }
+    assert!(
+        cache
+            .set_codecs(KvPair::of("int2:block=8", "off").unwrap())
+            .is_err()
+    );
+    let error = |frame: i64| {
+        let (k, v) = cache.read_frame(device, 0, frame).unwrap();
+        let of = |got: &[f32]| {
+            let want = given(frame);
+            let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+            let (e, n) = (
+                got.iter().zip(&want).map(square).sum::<f64>(),
+                want.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>(),
+            );
+            (e / n).sqrt()
+        };
+        (of(&k), of(&v))
+    };
+    let (first, second) = (error(0), error(1));
+    assert!(first.0 < 0.02 && first.1 < 0.02, "int8: {first:?}");
+    assert!(
+        second.0 > 0.1 && second.1 < 1e-3,
+        "rtn-int2 and halves: {second:?}"
+    );
 }

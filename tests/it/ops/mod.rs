@@ -1,6 +1,7 @@
 //! Every op on the adapter, at its best and at the portable tier, against its CPU twin.
 
 mod attention;
+mod attention_coded;
 mod kv_store;
 mod linear;
 mod mix;
