@@ -5,6 +5,7 @@
 // Source: METHOD 4, 9.1 to 9.3, 10.2, 10.3, 10.6                                         Twin: src/ops/quantize.rs
 //#include "lib/grid.wgsl"
 //#include "lib/e4m3.wgsl"
+//#include "lib/half.wgsl"
 override BITS: u32 = 2u;
 override GRID: u32 = 0u;
 override SCALES: u32 = 0u;
@@ -15,6 +16,7 @@ const WG: u32 = 64u;
 struct Params {
     first_group: u32, n_groups: u32, n_heads: u32, tokens: u32, rows: u32, blocks: u32, first_head: u32,
     row_words: u32, codes_at: u32, scales_at: u32, zeros_at: u32, heads_at: u32, head_words: u32, // words of the buffer
+    clip: f32, // share of a block's range that QuaRot's grids keep
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;       // [head, token, block, quad]
@@ -102,8 +104,6 @@ fn code_of(b: Block, r: f32) -> f32 {
 
 fn value_of(b: Block, code: f32) -> f32 { return (code + b.offset) * b.s + b.z; }
 
-fn half_of(v: f32) -> u32 { return pack2x16float(vec2<f32>(v, 0.0)) & 0xffffu; }
-
 // Stores a scale above 0, given exactly as amax / n.
 fn with_scale(grid: u32, offset: f32, amax: f32, n: f32) -> Block {
     if SCALES == 0u {
@@ -112,7 +112,7 @@ fn with_scale(grid: u32, offset: f32, amax: f32, n: f32) -> Block {
     }
     let s = amax / n;
     if SCALES == 1u {
-        let h = half_of(s);
+        let h = half_bits(s);
         return Block(unpack2x16float(h).x, 0.0, offset, h, 0u, grid);
     }
     return Block(s, 0.0, offset, bitcast<u32>(s), 0u, grid);
@@ -124,7 +124,7 @@ fn with_zero(b: Block, zero: f32) -> Block {
         out.zero_bits = e4m3_encode(zero);
         out.z = e4m3_decode(out.zero_bits);
     } else if SCALES == 1u {
-        out.zero_bits = half_of(zero);
+        out.zero_bits = half_bits(zero);
         out.z = unpack2x16float(out.zero_bits).x;
     } else {
         out.zero_bits = bitcast<u32>(zero);
@@ -172,8 +172,9 @@ fn block_of(at: u32, by: f32) -> Block {
         low = min(low, v);
         high = max(high, v);
     }
-    let least = min(min(low.x, low.y), min(low.z, low.w));
-    let largest = max(max(high.x, high.y), max(high.z, high.w));
+    let keep = select(1.0, params.clip, GRID == WIDE || GRID == ZERO_POINT);
+    let least = min(min(low.x, low.y), min(low.z, low.w)) * keep;
+    let largest = max(max(high.x, high.y), max(high.z, high.w)) * keep;
     let amax = max(largest, -least);
     if GRID == SYMMETRIC { return with_scale(SYMMETRIC, -most(), amax, most()); }
     if GRID == ASYMMETRIC { return with_zero(with_scale(ASYMMETRIC, 0.0, largest - least, q_max()), least); }

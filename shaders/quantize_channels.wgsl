@@ -2,6 +2,7 @@
 // One lane 32 channels of a run, so that it owns their words of codes.
 // Source: METHOD 9.2                                                                   Twin: src/ops/quantize.rs
 //#include "lib/grid.wgsl"
+//#include "lib/half.wgsl"
 override BITS: u32 = 2u;
 const WG: u32 = 64u;
 
@@ -50,8 +51,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
             high = max(high, v);
         }
         let s = (high - low) / f32((1u << BITS) - 1u);
-        let pairs = vec4<u32>(pack2x16float(vec2<f32>(s.x, low.x)), pack2x16float(vec2<f32>(s.y, low.y)),
-            pack2x16float(vec2<f32>(s.z, low.z)), pack2x16float(vec2<f32>(s.w, low.w)));
+        var pairs: vec4<u32>;
+        for (var k = 0u; k < 4u; k++) { pairs[k] = half_bits(s[k]) | (half_bits(low[k]) << 16u); }
         let scale_at = params.scales_at + (((params.first_head + head) * params.runs + run) * params.n_quads + quad) * 4u;
         for (var k = 0u; k < 4u; k++) { span[scale_at + k] = pairs[k]; }
         let a = unpack2x16float(pairs.x); let b = unpack2x16float(pairs.y);

@@ -21,6 +21,8 @@ pub struct BlockCodec {
     pub centroids: Option<usize>,
     /// Rounds of k-means from a cold and from a warm start.
     pub rounds: (usize, usize),
+    /// Share of a block's range that QuaRot's grids keep.
+    pub clip: f32,
 }
 
 impl BlockCodec {
@@ -36,6 +38,7 @@ impl BlockCodec {
             coding,
             centroids: None,
             rounds: (5, 2),
+            clip: 1.0,
         }
     }
 
@@ -87,6 +90,13 @@ impl BlockCodec {
                 let n = number()?.clamp(1, crate::ops::MAX_ROUNDS);
                 self.rounds = (n, n);
             }
+            "clip" => {
+                self.clip = value
+                    .parse()
+                    .ok()
+                    .filter(|v| 0.0 < *v && *v <= 1.0)
+                    .ok_or_else(|| format!("{part:?}: a share above 0, at most 1"))?;
+            }
             "hadamard" => c.hadamard = switch()?,
             "guard" => c.head_table = switch()?,
             "axis" => {
@@ -120,7 +130,7 @@ impl BlockCodec {
             }
             _ => {
                 return Err(format!(
-                    "{part:?}: there are block, stages, centroids, rounds, grid, scales, axis, hadamard and guard"
+                    "{part:?}: there are block, stages, centroids, rounds, grid, scales, axis, clip, hadamard and guard"
                 ));
             }
         }
@@ -254,6 +264,7 @@ impl KvCodec for BlockCodec {
             first_head: job.first_head,
             n_heads: job.n_heads,
             span: job.to,
+            clip: self.clip,
             err: &scratch.err,
         };
         quantize(rec, &a);

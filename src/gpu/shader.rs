@@ -8,6 +8,7 @@ use super::kernel::{Kernel, Knob, Source};
 const LIB: &[(&str, &str)] = &[
     ("lib/bf16.wgsl", include_str!("../../shaders/lib/bf16.wgsl")),
     ("lib/e4m3.wgsl", include_str!("../../shaders/lib/e4m3.wgsl")),
+    ("lib/half.wgsl", include_str!("../../shaders/lib/half.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
 ];
 

@@ -559,25 +559,27 @@ impl SpanLayout {
             .collect()
     }
 
+    /// Bytes of a plane, padding rows left out.
+    fn rows_of(&self, words: &[u32], at: usize, per_row: usize) -> Vec<u8> {
+        let byte = |i: usize| (words[at + i / 4] >> (8 * (i % 4)) & 255) as u8;
+        (0..self.n_heads)
+            .flat_map(|head| {
+                let first = head * self.rows * per_row;
+                (first..first + self.tokens * per_row).map(byte)
+            })
+            .collect()
+    }
+
     /// The tensors of the released format: codes `[head, token, head_dim * bits / 8]`, scales and zeros
     /// `[head, token, block]` and ids by stage `[head, token]` in bytes, padding left out (METHOD 5.2).
     pub fn export(&self, words: &[u32]) -> Exported {
-        let byte = |at: usize, i: usize| (words[at + i / 4] >> (8 * (i % 4)) & 255) as u8;
-        let rows = |at: usize, per_row: usize| {
-            let mut out = Vec::with_capacity(self.n_heads * self.tokens * per_row);
-            for head in 0..self.n_heads {
-                for i in 0..self.tokens * per_row {
-                    out.push(byte(at, head * self.rows * per_row + i));
-                }
-            }
-            out
-        };
+        let rows = |at: usize, per_row: usize| self.rows_of(words, at, per_row);
         let blocks = self.coding.blocks(self.head_dim);
         let stage_words = self.n_heads * self.rows / 4;
         let cents = self.n_heads * self.n_centroids * self.head_dim / 2;
         let halves = |w: &u32| [*w as u16, (w >> 16) as u16];
         Exported {
-            codes: rows(0, 4 * self.coding.row_words(self.head_dim)),
+            codes: self.export_codes(words),
             scales: rows(self.scales_at, blocks),
             zeros: match self.coding.grid.has_zero() {
                 true => rows(self.zeros_at, blocks),
@@ -593,6 +595,34 @@ impl SpanLayout {
                 })
                 .collect(),
         }
+    }
+
+    /// Packed codes alone, `[head, token, head_dim * bits / 8]`.
+    pub fn export_codes(&self, words: &[u32]) -> Vec<u8> {
+        self.rows_of(words, 0, 4 * self.coding.row_words(self.head_dim))
+    }
+
+    /// Scales and zeros of the formats that keep them side by side, in the order of the blocks: `[head, token, block]`, or
+    /// `[head, run of tokens, channel]`.
+    pub fn export_pairs(&self, words: &[u32]) -> Vec<(f32, f32)> {
+        let at = |head, token, ch| self.scale_and_zero(words, self.entry(head, token, ch));
+        let mut out = Vec::new();
+        for head in 0..self.n_heads {
+            match self.coding.axis {
+                Axis::Token => {
+                    for t in 0..self.tokens {
+                        let blocks = (0..self.head_dim).step_by(self.coding.block);
+                        out.extend(blocks.map(|ch| at(head, t, ch)));
+                    }
+                }
+                Axis::Channel => {
+                    for t in (0..self.tokens).step_by(self.coding.block) {
+                        out.extend((0..self.head_dim).map(|ch| at(head, t, ch)));
+                    }
+                }
+            }
+        }
+        out
     }
 
     /// The words of exported tensors: the inverse of [`SpanLayout::export`], head tables left at "nothing".

@@ -94,6 +94,8 @@ pub struct Quantize<'a> {
     pub n_heads: usize,
     /// Where codes and scales go.
     pub span: SpanPlace<'a>,
+    /// Share of a block's range that QuaRot's grids keep; 1: all of it (METHOD 9.3).
+    pub clip: f32,
     /// Scratch, `[head, row, block]`: written where the span keeps head tables.
     pub err: &'a Buffer<f32>,
 }
@@ -114,6 +116,7 @@ struct Params {
     zeros_at: u32,
     heads_at: u32,
     head_words: u32,
+    clip: f32,
 }
 
 #[repr(C)]
@@ -255,6 +258,7 @@ pub fn quantize(rec: &mut Recorder<'_>, a: &Quantize<'_>) {
         zeros_at: at(l.zeros_at),
         heads_at: at(l.heads_at),
         head_words: u32_of(head_words),
+        clip: a.clip,
     };
     let mut knobs = knobs(&c);
     if !c.is_quantized() {
@@ -306,10 +310,6 @@ struct Block {
 /// Six factors a searched scale is tried with (METHOD 10.2).
 const GAMMAS: [f32; 6] = [1.0, 0.85, 0.7, 0.6, 0.5, 0.4];
 
-fn half_away(x: f32) -> f32 {
-    x.round() // Rust's rounds half away from zero
-}
-
 impl SpanLayout {
     fn stored(&self, x: f32) -> (f32, u32) {
         match self.coding.scales {
@@ -318,7 +318,7 @@ impl SpanLayout {
                 (e4m3_decode(b), u32::from(b))
             }
             ScaleFormat::F16 => {
-                let h = f16::from_f32(x);
+                let h = f16::from_f32(x.clamp(-65504.0, 65504.0));
                 (h.to_f32(), u32::from(h.to_bits()))
             }
             ScaleFormat::F32 => (x, x.to_bits()),
@@ -336,19 +336,20 @@ impl SpanLayout {
         }
     }
 
-    /// Code of one value.
+    /// Code of one value. Quotients of f32 in f64 fall on the right side of every rounding boundary.
     fn code_for(&self, b: &Block, r: f32) -> u32 {
         let (m, top) = (
-            self.coding.most() as f32,
-            ((1u32 << self.coding.bits) - 1) as f32,
+            f64::from(self.coding.most()),
+            f64::from((1u32 << self.coding.bits) - 1),
         );
+        let s = f64::from(b.scale);
+        let of = |v: f32| f64::from(v) / s;
         let code = match self.coding.grid {
-            Grid::Symmetric | Grid::Dual if b.scale.is_sign_negative() => {
+            Grid::Dual if b.scale.is_sign_negative() => {
                 let h = m + 1.0;
-                if b.scale == 0.0 {
-                    h
-                } else {
-                    (r / -b.scale).floor().clamp(-h, h - 1.0) + h
+                match b.scale == 0.0 {
+                    true => h,
+                    false => (-of(r)).floor().clamp(-h, h - 1.0) + h,
                 }
             }
             Grid::Symmetric | Grid::Dual if b.scale == 0.0 => {
@@ -358,20 +359,21 @@ impl SpanLayout {
                     0.0
                 }
             }
-            Grid::Symmetric | Grid::Dual => half_away(r / b.scale).clamp(-m, m) + m,
-            Grid::Asymmetric | Grid::AsymmetricSearch => {
-                let t = r - b.zero;
-                if b.scale == 0.0 {
-                    if t > 0.0 { top } else { 0.0 }
+            // f64::round rounds half away from zero.
+            Grid::Symmetric | Grid::Dual => of(r).round().clamp(-m, m) + m,
+            Grid::Asymmetric | Grid::AsymmetricSearch if b.scale == 0.0 => {
+                if r - b.zero > 0.0 {
+                    top
                 } else {
-                    half_away(t / b.scale).clamp(0.0, top)
+                    0.0
                 }
             }
-            Grid::Rtn => (r / b.scale).round_ties_even().clamp(-m, m) + m,
-            Grid::Wide => (r / b.scale).round_ties_even().clamp(-m - 1.0, m) + m + 1.0,
-            Grid::ZeroPoint => ((r / b.scale).round_ties_even() + b.zero).clamp(0.0, top),
+            Grid::Asymmetric | Grid::AsymmetricSearch => of(r - b.zero).round().clamp(0.0, top),
+            Grid::Rtn => of(r).round_ties_even().clamp(-m, m) + m,
+            Grid::Wide => of(r).round_ties_even().clamp(-m - 1.0, m) + m + 1.0,
+            Grid::ZeroPoint => (of(r).round_ties_even() + f64::from(b.zero)).clamp(0.0, top),
             Grid::MinMax if b.scale == 0.0 => 0.0,
-            Grid::MinMax => ((r - b.zero) / b.scale).clamp(0.0, top).round_ties_even(),
+            Grid::MinMax => of(r - b.zero).clamp(0.0, top).round_ties_even(),
         };
         code as u32
     }
@@ -383,13 +385,17 @@ impl SpanLayout {
         })
     }
 
-    fn block_for(&self, given: &[f32]) -> Block {
+    fn block_for(&self, given: &[f32], clip: f32) -> Block {
         let (m, top) = (
             self.coding.most() as f32,
             ((1u32 << self.coding.bits) - 1) as f32,
         );
-        let least = given.iter().copied().fold(f32::INFINITY, f32::min);
-        let largest = given.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let keep = match self.coding.grid {
+            Grid::Wide | Grid::ZeroPoint => clip,
+            _ => 1.0,
+        };
+        let least = given.iter().copied().fold(f32::INFINITY, f32::min) * keep;
+        let largest = given.iter().copied().fold(f32::NEG_INFINITY, f32::max) * keep;
         let amax = largest.max(-least);
         let best = |tries: Vec<Block>| {
             let mut best = (3.0e38, Block::default());
@@ -512,7 +518,7 @@ fn twin(l: &mut Launch<'_>) {
             }
             codes.fill(0);
             for (b, given) in row.chunks_exact(s.coding.block).enumerate() {
-                let block = s.block_for(given);
+                let block = s.block_for(given, p.clip);
                 let mut energy = 0f32;
                 for (i, v) in given.iter().enumerate() {
                     let code = s.code_for(&block, *v);
@@ -578,7 +584,7 @@ fn channels_twin(l: &mut Launch<'_>) {
             for ch in 0..d {
                 let value = |t: usize| x[(head * s.tokens + t) * d + ch];
                 let given: Vec<f32> = tokens.clone().map(value).collect();
-                let block = s.block_for(&given);
+                let block = s.block_for(&given, 1.0);
                 let at = p.scales_at as usize + (at_head * p.runs as usize + run) * d + ch;
                 span[at] = block.scale_bits | block.zero_bits << 16;
                 for (t, v) in tokens.clone().zip(&given) {

@@ -10,6 +10,7 @@
 )]
 
 mod check;
+mod codec;
 mod device;
 mod dit;
 mod file;
@@ -24,7 +25,7 @@ use file::Set;
 use longtake::ops::{KvFormat, WeightFormat};
 
 /// Every set there is a check for.
-const SETS: [&str; 2] = ["selfforcing", "tiny/rooms"];
+const SETS: [&str; 3] = ["codec", "selfforcing", "tiny/rooms"];
 
 /// Share of a tensor's maximum that f32 arithmetic may be off by, after whole roll-outs.
 const F32: f64 = 1e-4;
@@ -288,4 +289,34 @@ fn tiny_rooms_golden_portable_f16() {
 #[test]
 fn tiny_rooms_golden_twin() {
     rooms("tiny_rooms_golden_twin", On::Twin, FULL);
+}
+
+/// A pair of tests of one kind of codec sets: on the device, and on the twins.
+macro_rules! codec_kinds {
+    ($($kind:literal: $on_device:ident, $on_twin:ident, $check:path;)*) => {$(
+        #[test]
+        fn $on_device() {
+            if let Some(device) = On::Best.device() {
+                codec::each($kind, |set| $check(set, &device));
+            }
+        }
+
+        #[test]
+        fn $on_twin() {
+            let device = longtake::gpu::Device::twin();
+            codec::each($kind, |set| $check(set, &device));
+        }
+    )*};
+}
+
+codec_kinds! {
+    "qvg": codec_qvg, codec_qvg_twin, codec::qvg;
+    "e4m3": codec_e4m3, codec_e4m3_twin, codec::e4m3;
+    "assign": codec_assign, codec_assign_twin, codec::assign;
+    "kmeans": codec_kmeans, codec_kmeans_twin, codec::kmeans_sets;
+    "bytes": codec_bytes, codec_bytes_twin, codec::bytes;
+    "rtn": codec_rtn, codec_rtn_twin, codec::rtn;
+    "kivi": codec_kivi, codec_kivi_twin, codec::kivi;
+    "quarot": codec_quarot, codec_quarot_twin, codec::quarot;
+    "dual": codec_dual, codec_dual_twin, codec::dual;
 }
