@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use longtake::cache::{Policy, Residency, Window};
 use longtake::gpu::{Device, Purpose};
 use longtake::ops::{
-    Axis, Cluster, Coding, Exported, Grid, MAX_ROUNDS, Quantize, ScaleFormat, SpanLayout,
-    SpanPlace, centroid_count, e4m3_decode, e4m3_encode, hadamard_rows, kmeans, kmeans_assign,
-    quantize, residual,
+    Attention, Axis, BiasFix, Cluster, Coding, Exported, FramePlace, Grid, KvFormat, MAX_ROUNDS,
+    Positions, Quantize, RopeSplit, Rows, ScaleFormat, Segment, SpanLayout, SpanPlace, attention,
+    centroid_count, e4m3_decode, e4m3_encode, hadamard_rows, kmeans, kmeans_assign, quantize,
+    residual, turns,
 };
 use serde_json::Value;
 
@@ -844,5 +846,260 @@ pub fn dual(set: &Codec, device: &Device) {
             "centroids of {} tokens",
             at(0)
         );
+    }
+}
+
+fn ranges(v: &Value) -> Vec<[i64; 2]> {
+    let pair = |r: &Value| [r[0].as_i64().unwrap(), r[1].as_i64().unwrap()];
+    v.as_array().unwrap().iter().map(pair).collect()
+}
+
+/// Frames as ranges that are joined where they touch.
+fn joined(frames: impl Iterator<Item = i64>) -> Vec<[i64; 2]> {
+    let mut out: Vec<[i64; 2]> = Vec::new();
+    for f in frames {
+        match out.last_mut() {
+            Some(last) if last[1] == f => last[1] = f + 1,
+            _ => out.push([f, f + 1]),
+        }
+    }
+    out
+}
+
+pub fn policy(set: &Codec, _: &Device) {
+    for p in set.config["policies"].as_array().unwrap() {
+        let chunk = number(p, "frames_per_chunk");
+        let window = Some(number(p, "window_frames")).filter(|w| *w > 0);
+        let rules = Policy {
+            window: Window {
+                frames: window,
+                sink: if window.is_some() {
+                    number(p, "sink_frames")
+                } else {
+                    0
+                },
+            },
+            span_chunks: number(p, "quant_factor"),
+            recent_chunks: number(p, "keep_recent_chunks"),
+            // The authors keep a sink exact only inside a window.
+            exact_sink: window.map_or(0, |_| number(p, "sink_keep_chunks") * chunk),
+        };
+        let mut r = Residency::default();
+        for step in p["trace"].as_array().unwrap() {
+            let c = number(step, "chunk") as i64;
+            let frames = c * chunk as i64..(c + 1) * chunk as i64;
+            let done = r.begin(&rules, frames).unwrap();
+            let pairs =
+                |s: &[std::ops::Range<i64>]| s.iter().map(|r| [r.start, r.end]).collect::<Vec<_>>();
+            let what = |part: &str| format!("{}: {part} of chunk {c}", p["name"]);
+            set.same(
+                &what("quantize"),
+                &pairs(&done.code),
+                &ranges(&step["quantize"]),
+            );
+            set.same(&what("spans"), &pairs(r.spans()), &ranges(&step["spans"]));
+            set.same(&what("exact"), &joined(r.exact()), &ranges(&step["exact"]));
+            let mut seen: Vec<i64> = r
+                .spans()
+                .iter()
+                .cloned()
+                .flatten()
+                .chain(r.exact())
+                .collect();
+            seen.retain(|f| r.is_attended(&rules, *f));
+            seen.sort_unstable();
+            set.same(
+                &what("attend"),
+                &joined(seen.into_iter()),
+                &ranges(&step["attend"]),
+            );
+        }
+    }
+}
+
+/// `[head, token, channel]` to `[token, head, channel]`.
+fn by_token(x: &[f32], h: usize, d: usize) -> Vec<f32> {
+    let tokens = x.len() / h / d;
+    let row = |t: usize, head: usize| &x[(head * tokens + t) * d..][..d];
+    (0..tokens)
+        .flat_map(|t| (0..h).flat_map(move |head| row(t, head).iter().copied()))
+        .collect()
+}
+
+pub fn attention_sets(set: &Codec, device: &Device) {
+    let [b, h, d, rows, cols] = ["B", "H", "D", "grid_h", "grid_w"].map(|k| set.size(k));
+    let theta = set.config["theta"].as_f64().unwrap();
+    let split = RopeSplit::wan(d);
+    let per_frame = rows * cols;
+    let frames = |key: &str| -> Vec<i64> {
+        let list = set.config[key].as_array().unwrap();
+        list.iter().map(|f| f.as_i64().unwrap()).collect()
+    };
+    let (key_frames, query_frames) = (frames("key_frames"), frames("query_frames"));
+    let (q, tail_k, tail_v) = (set.reals("q"), set.reals("tail.k"), set.reals("tail.v"));
+    let table = |places: &[FramePlace]| {
+        let mut t = Positions::new(device, split, theta, rows, cols).unwrap();
+        t.set_places(device, places);
+        t
+    };
+    let upload = |words: &[u32]| device.upload(Purpose::Spans, "page", words).unwrap();
+    let part = |v: &[f32], i: usize| v[i * v.len() / b..(i + 1) * v.len() / b].to_vec();
+    for batch in 0..b {
+        // Spans one page each, head tables holding the given gains; then the exact tail in f32.
+        let mut pages = Vec::new();
+        let mut first_frame = 0;
+        for (i, c) in set.config["spans"].as_array().unwrap().iter().enumerate() {
+            let n_tokens = number(c, "S");
+            let gains = set.reals(&format!("span{i}.k.energy_gain"));
+            let tensor = |w: &str| {
+                let coding = Coding {
+                    head_table: w == "k",
+                    ..released(c)
+                };
+                let name = |part: &str| format!("span{i}.{w}.{part}");
+                let of = |v: Vec<u8>| v[batch * v.len() / b..(batch + 1) * v.len() / b].to_vec();
+                let stages = 0..coding.stages;
+                let given = Exported {
+                    codes: of(set.bytes(&name("packed"))),
+                    scales: of(set.bytes(&name("scales"))),
+                    zeros: match coding.grid.has_zero() {
+                        true => of(set.bytes(&name("zeros"))),
+                        false => Vec::new(),
+                    },
+                    ids: stages
+                        .clone()
+                        .map(|t| of(set.bytes(&name(&format!("ids.{t}")))))
+                        .collect(),
+                    centroids: stages
+                        .map(|t| {
+                            bf16_bits(&part(&set.reals(&name(&format!("centroids.{t}"))), batch))
+                        })
+                        .collect(),
+                };
+                let l = SpanLayout::new(coding, h, d, n_tokens, number(c, "C"));
+                let mut words = l.import(&given);
+                if w == "k" {
+                    let n = coding.gains(d);
+                    for (at, g) in part(&gains, batch).iter().enumerate() {
+                        words[l.heads_at + at / n * (1 + n) + 1 + at % n] = g.to_bits();
+                    }
+                }
+                (l, upload(&words))
+            };
+            let (k, v) = (tensor("k"), tensor("v"));
+            let places: Vec<FramePlace> = (0..n_tokens / per_frame)
+                .map(|f| FramePlace {
+                    frame: key_frames[first_frame + f],
+                    slot: 0,
+                    row: (f * per_frame) as u32,
+                })
+                .collect();
+            first_frame += places.len();
+            pages.push((k, v, table(&places)));
+        }
+        let tail = [&tail_k, &tail_v].map(|t| {
+            let rows = by_token(&part(t, batch), h, d);
+            upload(&KvFormat::F32.pack(&rows))
+        });
+        let tail_places: Vec<FramePlace> = key_frames[first_frame..]
+            .iter()
+            .enumerate()
+            .map(|(slot, frame)| FramePlace {
+                frame: *frame,
+                slot: slot as u32,
+                row: 0,
+            })
+            .collect();
+        let tail_table = table(&tail_places);
+        let mut queries = by_token(&part(&q, batch), h, d);
+        let n_queries = queries.len() / h / d;
+        turn_queries(&mut queries, &query_frames, (rows, cols), split, theta, h);
+        let q = device
+            .upload(Purpose::Activations, "queries", &queries)
+            .unwrap();
+        for (bias, name) in [
+            (BiasFix::Off, "none"),
+            (BiasFix::Step, "step"),
+            (BiasFix::Energy, "energy"),
+        ] {
+            let mut segments: Vec<Segment<'_>> = pages
+                .iter()
+                .map(|((lk, k), (lv, v), positions)| Segment {
+                    k,
+                    v,
+                    rows: Rows::Coded {
+                        k: *lk,
+                        v: *lv,
+                        bias,
+                    },
+                    positions,
+                    rope: true,
+                    tokens_per_frame: per_frame,
+                })
+                .collect();
+            segments.push(Segment {
+                k: &tail[0],
+                v: &tail[1],
+                rows: Rows::Plain(KvFormat::F32),
+                positions: &tail_table,
+                rope: true,
+                tokens_per_frame: per_frame,
+            });
+            let zeros = |n| device.zeros::<f32>(Purpose::Activations, "out", n).unwrap();
+            let (out, state) = (zeros(n_queries * h * d), zeros(n_queries * h * 2));
+            let mut rec = device.recorder();
+            attention(
+                &mut rec,
+                &Attention {
+                    q: &q,
+                    q_stride: h * d,
+                    n_queries,
+                    n_heads: h,
+                    segments: &segments,
+                    out: &out,
+                    state: &state,
+                },
+            );
+            device.run(rec).unwrap();
+            let got = device.read_all(&out).unwrap();
+            let lse: Vec<f32> = device
+                .read_all(&state)
+                .unwrap()
+                .chunks_exact(2)
+                .map(|s| s[0] + s[1].ln())
+                .collect();
+            let want = by_token(&part(&set.reals(&format!("out_{name}")), batch), h, d);
+            set.close(&format!("out_{name}"), &got, &want, 2e-5, 2e-5);
+            let want = by_token(&part(&set.reals(&format!("lse_{name}")), batch), h, 1);
+            set.close(&format!("lse_{name}"), &lse, &want, 2e-5, 2e-5);
+        }
+    }
+    // For figures of error only.
+    set.shape("out_exact");
+    set.shape("lse_exact");
+}
+
+/// Turns queries `[token, head, channel]` by their places.
+fn turn_queries(
+    q: &mut [f32],
+    frames: &[i64],
+    (rows, cols): (usize, usize),
+    split: RopeSplit,
+    theta: f64,
+    h: usize,
+) {
+    let d = split.head_dim();
+    for (token, row) in q.chunks_exact_mut(h * d).enumerate() {
+        let (frame, at) = (frames[token / (rows * cols)], token % (rows * cols));
+        let angles: Vec<(f64, f64)> = turns(theta, split.frame, frame)
+            .chain(turns(theta, split.row, (at / cols) as i64))
+            .chain(turns(theta, split.col, (at % cols) as i64))
+            .collect();
+        for head in row.chunks_exact_mut(d) {
+            for (pair, (c, s)) in head.chunks_exact_mut(2).zip(&angles) {
+                let (a, b) = (f64::from(pair[0]), f64::from(pair[1]));
+                (pair[0], pair[1]) = ((a * c - b * s) as f32, (a * s + b * c) as f32);
+            }
+        }
     }
 }

@@ -318,5 +318,7 @@ codec_kinds! {
     "rtn": codec_rtn, codec_rtn_twin, codec::rtn;
     "kivi": codec_kivi, codec_kivi_twin, codec::kivi;
     "quarot": codec_quarot, codec_quarot_twin, codec::quarot;
+    "policy": codec_policy, codec_policy_twin, codec::policy;
+    "attention": codec_attention, codec_attention_twin, codec::attention_sets;
     "dual": codec_dual, codec_dual_twin, codec::dual;
 }
