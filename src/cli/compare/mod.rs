@@ -1,11 +1,14 @@
 //! `longtake compare`: the same seeds under several settings of the cache, against one of them, as a report.
 
+mod bars;
 mod files;
 mod measure;
 mod picture;
 mod plot;
 mod protocol;
 mod report_html;
+mod report_parts;
+mod rows;
 mod run;
 mod setting;
 mod tables;
@@ -18,9 +21,10 @@ use serde::Serialize;
 pub(super) use self::setting::Setting;
 
 use self::files::Files;
-use self::measure::{Row, Run};
+use self::measure::Run;
 use self::picture::Strip;
 use self::protocol::Protocol;
+use self::rows::Row;
 use self::run::{Studio, Trial};
 use super::args::{CompareArgs, Voice, WorldArgs};
 use super::fault::{Fault, INTERRUPTED};
@@ -91,7 +95,7 @@ pub(super) fn run(args: &CompareArgs, voice: &Voice, clock: Clock) -> anyhow::Re
     let comparison = Comparison {
         schema: SCHEMA,
         protocol,
-        settings: measure::rows(&runs),
+        settings: rows::rows(&runs),
         runs,
         strips,
     };

@@ -1,9 +1,9 @@
-//! Curves and bars as inline SVG. Colours are classes that the page's style sheet fills, for light and for dark.
+//! Curves as inline SVG. Colours are classes that the page's style sheet fills, for light and for dark.
 
 use std::fmt::Write as _;
 
 /// Size of a chart in its own units; the page scales it.
-const SIZE: (f64, f64) = (860.0, 300.0);
+pub(super) const SIZE: (f64, f64) = (860.0, 300.0);
 /// Where the plot lies in it: left, top, right, bottom.
 const AREA: (f64, f64, f64, f64) = (58.0, 14.0, 846.0, 256.0);
 /// Height above the largest tick that values without an end are drawn in.
@@ -220,51 +220,7 @@ fn x_ticks(points: usize) -> Vec<usize> {
     (0..points).step_by(step).collect()
 }
 
-/// One bar of [`bars`].
-#[derive(Debug)]
-pub(super) struct Bar {
-    pub(super) name: String,
-    pub(super) look: Look,
-    pub(super) value: f64,
-    /// The value as people read it.
-    pub(super) text: String,
-}
-
-/// Bars from zero, one a line.
-pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
-    let (line, thick) = (30.0, 18.0);
-    let longest = bars
-        .iter()
-        .map(|bar| bar.name.chars().count())
-        .max()
-        .unwrap_or(0);
-    let left = 16.0 + 7.6 * longest as f64;
-    let room = SIZE.0 - left - 220.0;
-    let most = bars
-        .iter()
-        .map(|bar| bar.value)
-        .fold(f64::MIN_POSITIVE, f64::max);
-    let mut svg = open(title, 12.0 + line * bars.len() as f64);
-    for (i, bar) in bars.iter().enumerate() {
-        let top = 6.0 + line * i as f64;
-        let long = (bar.value / most * room).max(1.0);
-        let middle = top + thick / 2.0 + 4.5;
-        let _ = write!(
-            svg,
-            "<text class=label text-anchor=end x={:.1} y={middle:.1}>{}</text>\
-             <g class='{}'><rect x={left:.1} y={top:.1} width={long:.1} height={thick} rx=3 /></g>\
-             <text class=tick x={:.1} y={middle:.1}>{}</text>",
-            left - 8.0,
-            escape(&bar.name),
-            bar.look.class(),
-            left + long + 8.0,
-            escape(&bar.text)
-        );
-    }
-    svg + "</svg>"
-}
-
-fn open(title: &str, height: f64) -> String {
+pub(super) fn open(title: &str, height: f64) -> String {
     let title = escape(title);
     format!(
         "<svg viewBox='0 0 {} {height}' role=img aria-label='{title}'><title>{title}</title>",
@@ -347,26 +303,9 @@ mod tests {
             look: LOOK,
             values: vec![f64::INFINITY],
         };
-        for svg in [lines(&chart, &[]), lines(&chart, &[exact]), bars("", &[])] {
+        for svg in [lines(&chart, &[]), lines(&chart, &[exact])] {
             assert!(!svg.contains("NaN") && svg.ends_with("</svg>"), "{svg}");
         }
-    }
-
-    #[test]
-    fn the_longest_bar_fills_its_room() {
-        let bar = |value| Bar {
-            name: "f16".to_owned(),
-            look: LOOK,
-            value,
-            text: format!("{value}"),
-        };
-        let svg = bars("bytes", &[bar(8.0), bar(2.0)]);
-        let widths: Vec<f64> = svg
-            .split("width=")
-            .skip(1)
-            .map(|rest| rest.split(' ').next().unwrap().parse().unwrap())
-            .collect();
-        assert!((widths[0] / widths[1] - 4.0).abs() < 0.01, "{widths:?}");
     }
 
     #[test]

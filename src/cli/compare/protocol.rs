@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use clap::ValueEnum as _;
 use longtake::gpu::Caps;
 use serde::Serialize;
 

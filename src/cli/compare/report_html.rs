@@ -1,13 +1,13 @@
 //! The report: one page that holds all it shows and asks nothing of the net.
 
-use std::fmt::Write as _;
-
 use super::Comparison;
+use super::bars::{self, Bar};
 use super::files::Files;
-use super::measure::{self, Role, Row, RowWindow, Run, Spread};
-use super::picture::{self, Strip};
-use super::plot::{self, Bar, Chart, Look, Series, escape};
+use super::measure::{Role, Run};
+use super::plot::{self, Chart, Look, Series, escape};
 use super::protocol::Protocol;
+use super::report_parts;
+use super::rows::{self, Row, RowWindow, Spread};
 use super::tables::cell;
 use crate::cli::say;
 
@@ -46,9 +46,9 @@ pub(super) fn page(comparison: &Comparison, files: &Files) -> anyhow::Result<Str
     html += "<h2>Time a chunk</h2>";
     html += &chunk_curves(settings, runs);
     html += "<h2>Frames</h2>";
-    html += &pictures(strips, protocol)?;
+    html += &report_parts::pictures(strips, protocol)?;
     html += "<h2>Protocol</h2>";
-    html += &facts(protocol, files);
+    html += &report_parts::facts(protocol, files);
     Ok(html + "</html>\n")
 }
 
@@ -198,7 +198,7 @@ fn psnr_curves(rows: &[Row], runs: &[Run]) -> String {
     let series = |row: &&Row| Series {
         name: row.setting.clone(),
         look: look(rows, row),
-        values: measure::mean_curve(
+        values: rows::mean_curve(
             of(runs, row).map(|run| run.frames.iter().map(|f| f.psnr).collect()),
         ),
     };
@@ -226,7 +226,7 @@ fn chunk_curves(rows: &[Row], runs: &[Run]) -> String {
     let series = |row: &&Row| Series {
         name: row.setting.clone(),
         look: look(rows, row),
-        values: measure::mean_curve(of(runs, row).map(|run| run.cache.ms_per_chunk.clone())),
+        values: rows::mean_curve(of(runs, row).map(|run| run.cache.ms_per_chunk.clone())),
     };
     let chart = Chart {
         title: "Milliseconds a chunk, mean over runs",
@@ -256,7 +256,7 @@ fn cache_bars(rows: &[Row]) -> String {
             row.bits_per_element
         ),
     };
-    let svg = plot::bars(
+    let svg = bars::bars(
         "Cache bytes at the end of the film",
         &rows.iter().map(bar).collect::<Vec<_>>(),
     );
@@ -288,116 +288,4 @@ fn truth(rows: &[Row], p: &Protocol) -> String {
         )
     };
     about + &table(&head.map(str::to_owned), rows.iter().map(line))
-}
-
-fn pictures(strips: &[Strip], p: &Protocol) -> anyhow::Result<String> {
-    let times = strips.first().map_or(&[][..], |strip| &strip.pictures);
-    let head: String = times
-        .iter()
-        .map(|(i, _)| format!("<th scope=col>frame {i}</th>"))
-        .collect();
-    let mut lines = String::new();
-    for Strip {
-        name,
-        note,
-        pictures,
-    } in strips
-    {
-        let _ = write!(
-            lines,
-            "<tr><th scope=row>{}<small>{}</small></th>",
-            escape(name),
-            escape(note)
-        );
-        for (i, picture) in pictures {
-            lines += &match picture {
-                Some(frame) => {
-                    let uri = picture::data_uri(frame)?;
-                    let label = if name.is_empty() { note } else { name };
-                    format!(
-                        "<td><img src='{uri}' alt='{}, frame {i}'></td>",
-                        escape(label)
-                    )
-                }
-                None => "<td class=soft>-</td>".to_owned(),
-            };
-        }
-        lines += "</tr>";
-    }
-    let of = match (p.films.first(), p.seeds.first()) {
-        (Some(film), Some(seed)) => {
-            format!("Film {} ({}), seed {seed}", film.film, escape(&film.name))
-        }
-        _ => String::new(),
-    };
-    Ok(format!(
-        "<p class=soft>{of}: the last frame of each time window.</p><div class=card><table class=strips>\
-         <thead><tr><th></th>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
-    ))
-}
-
-fn facts(p: &Protocol, files: &Files) -> String {
-    let [json, csv] = files.beside();
-    let list = |items: &[String]| items.join(", ");
-    let window = p.window.map_or("all frames".to_owned(), |n| {
-        format!("{n} frames, sink {}", p.sink)
-    });
-    let seeds: Vec<String> = p.seeds.iter().map(u64::to_string).collect();
-    let mut facts = vec![
-        ("command line", p.command_line.clone()),
-        ("longtake", p.version.to_owned()),
-        ("date", p.date.clone()),
-        ("device", format!("{}, {}", p.device, p.tier)),
-        ("driver", p.driver.clone()),
-        (
-            "model",
-            format!(
-                "{}, weights {}, {} denoising steps, {} frames a chunk",
-                p.model, p.weights, p.steps, p.chunk_frames
-            ),
-        ),
-        (
-            "settings",
-            format!("{}, against {}", list(&p.settings), p.reference),
-        ),
-        (
-            "attended",
-            format!("{window}, where a setting does not say otherwise"),
-        ),
-        ("seeds", list(&seeds)),
-    ];
-    facts.extend(p.films.iter().map(|film| {
-        let path = if film.follows_default {
-            "default path "
-        } else {
-            ""
-        };
-        let text = format!(
-            "{} ({}), {} given frames, {path}{}, walls: {}; {} frames compared with the truth",
-            film.film, film.name, p.given_frames, film.camera, p.on_wall, film.revisits
-        );
-        ("film", text)
-    }));
-    facts.push((
-        "figures",
-        format!(
-            "{json} has every figure of every run and frame, {csv} a line a run and time window"
-        ),
-    ));
-    let mut html = "<div class=card><dl>".to_owned();
-    for (what, text) in facts {
-        let text = escape(&text);
-        let text = if what == "command line" {
-            format!("<code>{text}</code>")
-        } else {
-            text
-        };
-        let _ = write!(html, "<dt>{what}</dt><dd>{text}</dd>");
-    }
-    let method: String = p
-        .method
-        .iter()
-        .map(|text| format!("<li>{}</li>", escape(text)))
-        .collect();
-    html + &format!("</dl></div><ol>{method}</ol>")
 }

@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use longtake::frame::Frame;
-use longtake::gpu::Device;
 use longtake::rollout::{Config, Session};
 
 use super::measure::{self, Role, Run};

@@ -34,10 +34,6 @@ impl Setting {
         }
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Puts the setting in place.
     pub(super) fn apply(&self, config: &mut Config) {
         config.kv = self.kv;
@@ -203,7 +199,7 @@ pub(super) mod tests {
             let setting: Setting = name.parse().unwrap();
             assert_eq!(setting.to_string(), name);
         }
-        assert_eq!("BF16".parse::<Setting>().unwrap().name(), "bf16");
+        assert_eq!("BF16".parse::<Setting>().unwrap().to_string(), "bf16");
         for name in ["", "q9", "window-", "window-0", "window--1", "f16 f32"] {
             let why = name.parse::<Setting>().unwrap_err();
             assert!(why.contains("bf16") && why.contains("window-N"), "{why}");

@@ -1,7 +1,8 @@
 //! The figures as text: the table in the terminal, and one line of CSV a run and time window.
 
 use super::Comparison;
-use super::measure::{Role, Row, Run, Spread};
+use super::measure::{Role, Run};
+use super::rows::{Row, Spread};
 use crate::cli::say;
 
 /// Head of the CSV.
