@@ -13,9 +13,9 @@ use crate::cli::job::Scene;
 const METHOD: [&str; 8] = [
     "Every setting starts from the same given frames and the same noise, on a device opened for that run alone, and is compared \
      as raw 8-bit frames, before any video encoder, with the reference run of the same film and seed.",
-    "A film is made chunk by chunk from its own past, so a small difference grows until the two films are different takes of \
-     the same walk. Early windows measure the cache; in late windows, and in a mean over a whole long clip, PSNR and SSIM \
-     against the reference measure mostly by how much two good films differ by chance, which is noise.",
+    "A film is made chunk by chunk from its own past, so a small difference can grow until the two films are different takes of \
+     the same walk. Long clips diverge: read the early windows first. They measure the cache; once two films have drifted \
+     apart, PSNR and SSIM against the reference, and any mean over a whole long clip, measure chance and are noise.",
     "PSNR is that of the mean squared error over all pixels, channels and frames of a window; SSIM is the mean of the frames' \
      (Wang et al. 2004, luma, 11 x 11 Gaussian). Frames without any difference have infinite PSNR: exact, null in the JSON.",
     "Truth: a generated frame whose pose equals that of a given frame exactly is compared with that given frame, if the pose \

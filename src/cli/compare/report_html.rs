@@ -37,7 +37,7 @@ pub(super) fn page(comparison: &Comparison, files: &Files) -> anyhow::Result<Str
     html += "<h2>Against the reference, by time window</h2>";
     html += &format!("<p class=note>{}</p>", escape(protocol.method[1]));
     html += &by_window(settings, "PSNR, dB (higher is closer)", &|w| w.psnr, 1);
-    html += &by_window(settings, "SSIM (1 is equal)", &|w| w.ssim, 3);
+    html += &by_window(settings, "SSIM (1 is equal)", &|w| w.ssim, 4);
     html += &psnr_curves(settings, runs);
     html += "<h2>Places seen before, against the truth</h2>";
     html += &truth(settings, protocol);

@@ -110,7 +110,7 @@ pub(super) fn terminal(comparison: &Comparison) -> String {
     lines.extend(rows.iter().map(|row| line(row, n_windows)));
     let p = &comparison.protocol;
     format!(
-        "{}\nPSNR in dB against {} by frames of the film, over {}; later windows measure two films that drifted apart",
+        "{}\nPSNR in dB against {} by frames of the film, over {}; read early windows first, long clips diverge",
         aligned(&lines),
         p.reference,
         say::n(u32::try_from(p.whole).unwrap_or(u32::MAX), "run"),
