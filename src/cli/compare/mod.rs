@@ -59,6 +59,9 @@ pub(super) fn run(args: &CompareArgs, voice: &Voice, clock: Clock) -> anyhow::Re
     let device = generate::open_device(&args.network, &mut reporter)?;
     reporter.end_progress();
     check(args, &scenes, &device)?;
+    let caps = device.caps().clone();
+    // Every run opens its own; this one would only take memory beside it.
+    drop(device);
     let stop = Stop::listen("this chunk; the report keeps the comparisons that are whole");
     let studio = Studio {
         args,
@@ -91,7 +94,7 @@ pub(super) fn run(args: &CompareArgs, voice: &Voice, clock: Clock) -> anyhow::Re
     if whole == 0 {
         return Err(fault.unwrap_or_else(|| Fault::NothingWhole.into()));
     }
-    let protocol = Protocol::new(args, &scenes, &seeds, device.caps(), (whole, of));
+    let protocol = Protocol::new(args, &scenes, &seeds, &caps, (whole, of));
     let comparison = Comparison {
         schema: SCHEMA,
         protocol,

@@ -282,10 +282,89 @@ fn truth(rows: &[Row], p: &Protocol) -> String {
             "{}<td>{}</td><td>{}</td><td>{:.2}</td><td>{}</td>",
             name_cell(row),
             cell(t.and_then(|t| t.psnr), 2),
-            cell(t.and_then(|t| t.ssim), 3),
+            cell(t.and_then(|t| t.ssim), 4),
             row.cache_bytes as f64 / f64::from(1 << 20),
             t.map_or(0, |t| t.frames),
         )
     };
     about + &table(&head.map(str::to_owned), rows.iter().map(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Command;
+    use crate::cli::compare::measure::by_window;
+    use crate::cli::compare::setting::tests::figures;
+    use crate::cli::job::Scene;
+    use crate::cli::parse;
+    use longtake::gpu::Caps;
+    use longtake::quality::{FrameQuality, Mean, psnr};
+    use std::path::Path;
+
+    fn run(setting: &str, role: Role, mse: f64, bytes: u64) -> Run {
+        let frame = |i: usize| FrameQuality {
+            mse: mse * i as f64,
+            psnr: psnr(mse * i as f64),
+            ssim: Some(0.9),
+            max_abs: u8::from(0 < i),
+        };
+        let frames: Vec<FrameQuality> = match role {
+            Role::Reference => Vec::new(),
+            _ => (0..40).map(frame).collect(),
+        };
+        Run {
+            film: 0,
+            seed: 0,
+            setting: setting.to_owned(),
+            role,
+            bytes_of: match role {
+                Role::EqualBytes => vec!["<small>".to_owned()],
+                _ => Vec::new(),
+            },
+            cache: figures(80, bytes),
+            smaller_than_reference: 80_000.0 / bytes as f64,
+            attention_ratio: Some(1.0),
+            windows: by_window(&frames),
+            truth: Mean::of(&frames),
+            frames,
+        }
+    }
+
+    #[test]
+    fn a_page_shows_every_run_and_asks_nothing_of_the_net() {
+        let line = "longtake compare --given 9 --frames 40 --film 0";
+        let cli = parse::parse(line.split(' ').map(Into::into)).unwrap();
+        let Some(Command::Compare(args)) = cli.command else {
+            panic!("{line}")
+        };
+        let scene = Scene::new(None, &args.length, &args.world, None).unwrap();
+        let runs = vec![
+            run("f16", Role::Reference, 0.0, 80_000),
+            run("<small>", Role::Setting, 2.0, 12_000),
+            run("window-12", Role::EqualBytes, 90.0, 12_000),
+        ];
+        let comparison = Comparison {
+            schema: 1,
+            protocol: Protocol::new(&args, &[scene], &[0], &Caps::floor(), (1, 2)),
+            settings: rows::rows(&runs),
+            runs,
+            strips: Vec::new(),
+        };
+        let files = Files::new(Path::new("never-written.html"), false).unwrap();
+        let html = page(&comparison, &files).unwrap();
+        for part in [
+            "window-12 (bytes of &lt;small&gt;)",
+            "class='c0 dash'",
+            ">exact</text>",
+            "Stopped early: 1 of 2",
+            "never-written.csv",
+        ] {
+            assert!(html.contains(part), "{part}");
+        }
+        for bad in ["<small>'", "NaN", "inf ", "http"] {
+            assert!(!html.contains(bad), "{bad}");
+        }
+        assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
+    }
 }
