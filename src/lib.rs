@@ -8,6 +8,7 @@ pub mod gpu;
 pub mod media;
 pub mod model;
 pub mod ops;
+pub mod quality;
 pub mod rollout;
 pub mod weights;
 pub mod world;

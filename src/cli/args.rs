@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::compare::Setting;
 use super::values::{self, Attended, KvName, Seed};
 
 const EXAMPLES: &str = "\
@@ -13,6 +14,7 @@ Examples:
   longtake generate --seconds 60 --window 48 -o frames/%04d.png
   longtake generate --kv int2                       the same film, its cache in 2 bits
   longtake generate -o - | mpv -                    watch while it is made
+  longtake compare --n-seeds 3                      what a smaller cache costs, as a report
   longtake devices                                  what it could run on
   longtake info walk.mp4                            how a film was made
 ";
@@ -33,6 +35,17 @@ const GENERATE_AFTER: &str = "\
 Camera: w s a d walk, left right turn 22.5 degrees, stay; + joins, -COUNT repeats: w-8,w+left-2
 The path of the finished film is printed on standard output, all else on standard error.";
 
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  longtake compare                                  one film, one seed, as compare.html here
+  longtake compare --n-seeds 5 --frames 96
+  longtake compare --kv int2,window-16 --films 0,1,2,3 -o report.html
+";
+
+const COMPARE_AFTER: &str = "\
+Beside REPORT.html lie REPORT.json with every figure and REPORT.csv with a line a run and time window.
+The path of the report is printed on standard output, all else on standard error.";
+
 const TEMPLATE: &str = "{about}\n\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Long videos, generated chunk by chunk on the GPU that you already have
@@ -50,6 +63,8 @@ pub(crate) struct Cli {
 pub(super) enum Command {
     /// Make a film
     Generate(Box<GenerateArgs>),
+    /// Measure settings of the cache of keys and values against the 16-bit one
+    Compare(Box<CompareArgs>),
     /// List the devices that a film can be made on
     Devices(ListArgs),
     /// Tell what an MP4, a PNG or a recipe says about its making
@@ -158,19 +173,8 @@ pub(super) struct GenerateArgs {
     )]
     pub(super) from: Option<PathBuf>,
 
-    /// Length in frames [default: the camera path's, else 64]
-    #[arg(long, value_name = "N", aliases = ["video-frames", "num-frames"], value_parser = values::frames,
-        help_heading = "Length (one of these)", env = "LONGTAKE_FRAMES")]
-    pub(super) frames: Option<u32>,
-    /// Length in seconds of playback, rounded up to whole frames
-    #[arg(long, value_name = "S", value_parser = values::seconds, allow_negative_numbers = true,
-        help_heading = "Length (one of these)", env = "LONGTAKE_SECONDS")]
-    pub(super) seconds: Option<f64>,
-    /// Length in chunks, the frames that the model makes together
-    #[arg(long, value_name = "N", value_parser = values::frames, help_heading = "Length (one of these)",
-        env = "LONGTAKE_CHUNKS")]
-    pub(super) chunks: Option<u32>,
-
+    #[command(flatten)]
+    pub(super) length: LengthArgs,
     #[command(flatten)]
     pub(super) world: WorldArgs,
     #[command(flatten)]
@@ -181,6 +185,22 @@ pub(super) struct GenerateArgs {
     pub(super) output: OutputArgs,
     #[command(flatten)]
     pub(super) reports: ReportArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Length (one of these)")]
+pub(super) struct LengthArgs {
+    /// Length in frames [default: the camera path's, else 64]
+    #[arg(long, value_name = "N", aliases = ["video-frames", "num-frames"], value_parser = values::frames,
+        env = "LONGTAKE_FRAMES")]
+    pub(super) frames: Option<u32>,
+    /// Length in seconds of playback, rounded up to whole frames
+    #[arg(long, value_name = "S", value_parser = values::seconds, allow_negative_numbers = true,
+        env = "LONGTAKE_SECONDS")]
+    pub(super) seconds: Option<f64>,
+    /// Length in chunks, the frames that the model makes together
+    #[arg(long, value_name = "N", value_parser = values::frames, env = "LONGTAKE_CHUNKS")]
+    pub(super) chunks: Option<u32>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -195,9 +215,6 @@ pub(super) struct WorldArgs {
     /// True frames of it to start from, 1 to 96 [default: 48]
     #[arg(long, value_name = "N", env = "LONGTAKE_GIVEN")]
     pub(super) given: Option<u32>,
-    /// Write those true frames before the generated ones
-    #[arg(long, env = "LONGTAKE_SHOW_GIVEN", value_parser = values::switch)]
-    pub(super) show_given: bool,
     /// Where the path meets a wall: refuse, slide [default: slide]
     #[arg(
         long,
@@ -246,7 +263,8 @@ pub(super) struct NetworkArgs {
     pub(super) tier: Option<TierArg>,
 }
 
-#[derive(Debug, Clone, Args)]
+/// How keys and values are kept; `compare` has its own flag for that.
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "KV cache")]
 pub(super) struct KvArgs {
     /// Keys and values: off (f16), f32, bf16, int2 int3 int4 int8, qvg-int2 qvg-int4 qvg-pro qvg-pro-int4, rtn- kivi-
@@ -305,6 +323,9 @@ pub(super) struct OutputArgs {
     /// Replace what is there
     #[arg(short = 'y', long, env = "LONGTAKE_OVERWRITE", value_parser = values::switch)]
     pub(super) overwrite: bool,
+    /// Write the given true frames before the generated ones
+    #[arg(long, env = "LONGTAKE_SHOW_GIVEN", value_parser = values::switch)]
+    pub(super) show_given: bool,
     /// Enlargement [default: 1; for MP4 to a short side of 384 or more]
     #[arg(long, value_name = "N", value_parser = values::scale, env = "LONGTAKE_SCALE")]
     pub(super) scale: Option<u32>,
@@ -331,6 +352,77 @@ pub(super) struct ReportArgs {
     /// Check everything, print the plan, make nothing
     #[arg(long, env = "LONGTAKE_DRY_RUN", value_parser = values::switch)]
     pub(super) dry_run: bool,
+}
+
+/// What is to be compared. The lists of its own have no twin: they mean something else than `generate`'s flags of that name.
+#[derive(Debug, Clone, Args)]
+#[command(before_help = COMPARE_EXAMPLES, after_help = COMPARE_AFTER, help_template = TEMPLATE)]
+#[command(next_help_heading = "Comparison")]
+pub(super) struct CompareArgs {
+    /// Settings of the cache, as `generate --kv` takes them, or window-N
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        default_value = "rtn-int2,kivi-int2,quarot-int2,qvg-int2,qvg-pro,int2"
+    )]
+    pub(super) kv: Vec<Setting>,
+    /// The setting that they are measured against
+    #[arg(long, value_name = "NAME", default_value = "f16")]
+    pub(super) against: Setting,
+    /// Seeds of the noise; every setting runs with each
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        conflicts_with = "n_seeds"
+    )]
+    pub(super) seeds: Vec<u64>,
+    /// As many seeds from 0 on
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::seeds)]
+    pub(super) n_seeds: u32,
+    /// Built-in films, 0 to 3; every seed runs in each [default: --film]
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        conflicts_with = "film"
+    )]
+    pub(super) films: Vec<u32>,
+    /// Also run 16-bit sliding windows of as many bytes as each setting [default: on]
+    #[arg(long, value_name = "on|off", value_parser = values::switch, num_args = 0..=1, require_equals = true,
+        default_value = "on", default_missing_value = "on", hide_default_value = true,
+        action = clap::ArgAction::Set)]
+    pub(super) windows_of_equal_bytes: bool,
+    /// `rooms`, which is built in, or a folder with config.json and weights.safetensors [default: rooms]
+    #[arg(short, long, value_name = "NAME|PATH", env = "LONGTAKE_MODEL")]
+    pub(super) model: Option<String>,
+
+    #[command(flatten)]
+    pub(super) length: LengthArgs,
+    #[command(flatten)]
+    pub(super) world: WorldArgs,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
+
+    /// The report, .html; .json and .csv are written beside it
+    #[arg(
+        short,
+        long,
+        value_name = "REPORT.html",
+        default_value = "compare.html",
+        help_heading = "Output"
+    )]
+    pub(super) output: PathBuf,
+    /// Replace what is there
+    #[arg(short = 'y', long, env = "LONGTAKE_OVERWRITE", value_parser = values::switch, help_heading = "Output")]
+    pub(super) overwrite: bool,
+    /// The figures as JSON on standard output
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch, help_heading = "Messages")]
+    pub(super) json: bool,
+    /// No progress bar
+    #[arg(long, env = "LONGTAKE_NO_PROGRESS", value_parser = values::switch, help_heading = "Messages")]
+    pub(super) no_progress: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -25,6 +25,9 @@ pub(super) enum Fault {
     /// Ended by the user before there was anything to keep.
     #[error("interrupted before the first frame; nothing was written")]
     Interrupted,
+    /// Ended by the user before one comparison had all of its runs.
+    #[error("interrupted before the first comparison was whole; nothing was written")]
+    NothingWhole,
 }
 
 /// The exit code of `err`.
@@ -43,7 +46,7 @@ fn code_of(err: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(match err {
             Fault::Usage(_) => USAGE,
             Fault::NoModel(_) => NO_MODEL,
-            Fault::Interrupted => INTERRUPTED,
+            Fault::Interrupted | Fault::NothingWhole => INTERRUPTED,
         });
     }
     if let Some(err) = err.downcast_ref::<rollout::Error>() {

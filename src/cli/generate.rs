@@ -10,7 +10,7 @@ use longtake::media::{self, Recipe, Spec, VideoWriter};
 use longtake::rollout::Session;
 use longtake::rollout::event::{Event, StageTime, Summary};
 
-use super::args::{GenerateArgs, TierArg, Voice};
+use super::args::{GenerateArgs, NetworkArgs, TierArg, Voice};
 use super::encode::{Encoder, Written};
 use super::fault::{self, Fault, INTERRUPTED};
 use super::job::Job;
@@ -50,11 +50,11 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
         }
     }
     let mut job = Job::new(args)?;
-    for text in std::mem::take(&mut job.warnings) {
+    for text in std::mem::take(&mut job.scene.warnings) {
         reporter.warn(&text);
     }
     let begun = Instant::now();
-    let device = open_device(args, reporter)?;
+    let device = open_device(&args.network, reporter)?;
     let mut before = Before {
         open: begun.elapsed().as_secs_f64(),
         load: 0.0,
@@ -62,17 +62,22 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
     if args.reports.dry_run {
         return dry_run(args, &job, &device, reporter);
     }
-    let stop = Stop::listen();
+    let stop = Stop::listen("this chunk; the film keeps its frames");
     if args.reports.timings {
         device.measure_stages();
     }
     let begun = Instant::now();
-    let mut session = Session::new(&device, &job.model, job.walk.clone(), &job.config)?;
+    let mut session = Session::new(
+        &device,
+        &job.scene.model,
+        job.scene.walk.clone(),
+        &job.config,
+    )?;
     before.load = begun.elapsed().as_secs_f64();
     if stop.is_asked() {
         return Err(Fault::Interrupted.into());
     }
-    let plan = with_rate(session.plan(), job.fps);
+    let plan = with_rate(session.plan(), job.scene.fps);
     reporter.detail(&report::plan_text(&plan));
     let mut recipe = recipe::of(&job, device.caps());
     let writer = writer(args, &job, &recipe)?;
@@ -113,12 +118,12 @@ fn rollout(
         interrupted: false,
         fault: None,
     };
-    if job.show_given && !encoder.push(job.walk.given.clone()) {
+    if job.show_given && !encoder.push(job.scene.walk.given.clone()) {
         return made;
     }
     loop {
         if stop.is_asked() {
-            made.interrupted = made.frames < count(job.walk.poses.len());
+            made.interrupted = made.frames < count(job.scene.walk.poses.len());
             return made;
         }
         let chunk = match session.next_chunk(&mut |event| reporter.event(&event)) {
@@ -218,7 +223,7 @@ impl Run<'_> {
         ];
         timings.extend(self.stages());
         Summary {
-            given_frames: count(self.job.walk.given.len()),
+            given_frames: count(self.job.scene.walk.given.len()),
             fps: per_sec(made_since(reporter.first_chunk_at)),
             fps_model: per_sec(self.session.model_secs()),
             first_frame_secs: reporter.first_frame_at.unwrap_or(0.0),
@@ -292,8 +297,8 @@ fn dry_run(
     device: &Device,
     reporter: &mut Reporter,
 ) -> anyhow::Result<u8> {
-    let plan = Session::preview(device, &job.model, &job.walk, &job.config)?;
-    let plan = with_rate(plan, job.fps);
+    let plan = Session::preview(device, &job.scene.model, &job.scene.walk, &job.config)?;
+    let plan = with_rate(plan, job.scene.fps);
     if args.reports.json {
         reporter.event(&plan);
     } else {
@@ -305,9 +310,9 @@ fn dry_run(
 
 fn writer(args: &GenerateArgs, job: &Job, recipe: &Recipe) -> anyhow::Result<VideoWriter> {
     let spec = Spec {
-        width: job.width,
-        height: job.height,
-        fps: f64::from(job.fps),
+        width: job.scene.width,
+        height: job.scene.height,
+        fps: f64::from(job.scene.fps),
         scale: job.scale,
         frames: Some(job.file_frames()),
         overwrite: args.output.overwrite,
@@ -316,18 +321,25 @@ fn writer(args: &GenerateArgs, job: &Job, recipe: &Recipe) -> anyhow::Result<Vid
     Ok(VideoWriter::create(&job.target.path, &spec)?)
 }
 
-/// Opens the device and says aloud where it is not the kind that one hopes for.
-fn open_device(args: &GenerateArgs, reporter: &mut Reporter) -> anyhow::Result<Device> {
-    let wanted = args.network.device.clone();
-    let device = Device::open(&Select {
-        device: wanted.clone(),
-        tier: match args.network.tier {
+/// Opens the device that the flags name.
+pub(super) fn open(network: &NetworkArgs) -> anyhow::Result<Device> {
+    Device::open(&Select {
+        device: network.device.clone(),
+        tier: match network.tier {
             Some(TierArg::Portable) => TierRequest::Portable,
             _ => TierRequest::Best,
         },
     })
-    .context("--device")?;
-    let is_auto = match wanted {
+    .context("--device")
+}
+
+/// Opens the device and says aloud where it is not the kind that one hopes for.
+pub(super) fn open_device(
+    network: &NetworkArgs,
+    reporter: &mut Reporter,
+) -> anyhow::Result<Device> {
+    let device = open(network)?;
+    let is_auto = match &network.device {
         Some(name) => name.eq_ignore_ascii_case("auto"),
         None => std::env::var_os("WGPU_ADAPTER_NAME").is_none(),
     };

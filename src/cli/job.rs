@@ -11,7 +11,7 @@ use longtake::world::film::{DEFAULT_FILM, DEFAULT_GIVEN, SeedFilm};
 use longtake::world::map::{OnWall, Path as Way};
 use longtake::world::pose::Action;
 
-use super::args::{Fix, GenerateArgs, KvArgs, Precision, Wall};
+use super::args::{Fix, GenerateArgs, KvArgs, LengthArgs, NetworkArgs, Precision, Wall, WorldArgs};
 use super::fault::Fault;
 use super::target::{self, Target};
 use super::values::{self, Attended, KvName, Seed};
@@ -21,9 +21,9 @@ const DEFAULT_FRAMES: usize = 64;
 /// The model inside the program.
 const BUILT_IN: &str = "rooms";
 
-/// A film to make.
+/// What is filmed: the model, the place, and the way through it.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct Scene {
     pub(super) model: ModelSource,
     pub(super) film_idx: usize,
     pub(super) film_name: String,
@@ -32,76 +32,55 @@ pub(super) struct Job {
     pub(super) camera: String,
     pub(super) follows_default: bool,
     pub(super) on_wall: Wall,
-    pub(super) show_given: bool,
-    pub(super) config: Config,
-    pub(super) kv: Kv,
-    pub(super) precision: Precision,
-    /// Denoising steps that the network will take.
-    pub(super) steps: u32,
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) fps: u32,
-    pub(super) scale: u32,
-    pub(super) target: Target,
     /// What the user should hear before it starts.
     pub(super) warnings: Vec<String>,
 }
 
-impl Job {
-    /// Settles `args`; nothing is written or opened but the model and the camera file.
+impl Scene {
+    /// Settles the place; nothing is opened but the model and the camera file.
     ///
     /// # Errors
-    /// A model that is missing or faulty, settings that contradict each other, an output that cannot be.
-    pub(super) fn new(args: &GenerateArgs) -> anyhow::Result<Job> {
-        let model = open_model(args.model.as_deref().unwrap_or(BUILT_IN))?;
+    /// A model that is missing or faulty, a film that there is not, a path that cannot be walked.
+    pub(super) fn new(
+        model: Option<&str>,
+        length: &LengthArgs,
+        world: &WorldArgs,
+        fps: Option<u32>,
+    ) -> anyhow::Result<Scene> {
+        let model = open_model(model.unwrap_or(BUILT_IN))?;
         let (height, width) = model.config.picture_px();
-        let film_idx = args.world.film.map_or(DEFAULT_FILM, |n| n as usize);
+        let film_idx = world.film.map_or(DEFAULT_FILM, |n| n as usize);
         let film = SeedFilm::load(film_idx).context("--film")?;
-        let given = args.world.given.map_or(DEFAULT_GIVEN, |n| n as usize);
+        let given = world.given.map_or(DEFAULT_GIVEN, |n| n as usize);
         film.default_path(given, 0).context("--given")?;
-        let fps = args.output.fps.unwrap_or(model.config.fps);
+        let fps = fps.unwrap_or(model.config.fps);
         let mut warnings = Vec::new();
-        let steps = path(args, &film, given, &model, fps, &mut warnings)?;
-        let on_wall = args.world.on_wall.unwrap_or(Wall::Slide);
+        let asked = frames(length, &model, fps)?;
+        let steps = path(world, &film, given, asked, &mut warnings)?;
+        let on_wall = world.on_wall.unwrap_or(Wall::Slide);
         let walk = walk(&film, given, &steps, on_wall, &mut warnings)?;
-        let seed = args.seed.unwrap_or(Seed::Random).number();
-        let target = Target::new(&args.output, &model.name, seed)?;
-        target::check_json(&target, args.reports.json)?;
-        let kv = Kv::new(&args.kv)?;
-        let precision = args.network.weights.unwrap_or(Precision::F16);
-        let scale = args.output.scale;
-        Ok(Job {
+        Ok(Scene {
             film_idx,
             film_name: film.name,
             camera: camera::format(&steps),
-            follows_default: args.world.camera.is_none(),
+            follows_default: world.camera.is_none(),
             on_wall,
-            show_given: args.world.show_given,
-            config: config(args, seed, &kv, precision),
-            kv,
-            precision,
-            steps: args.network.steps.unwrap_or_else(|| {
-                u32::try_from(model.config.sampler.n_passes()).unwrap_or(u32::MAX)
-            }),
             width,
             height,
             fps,
-            scale: scale.unwrap_or_else(|| target.format.default_scale(width, height)),
-            target,
             walk,
             model,
             warnings,
         })
     }
 
-    /// Frames that the file will hold.
-    pub(super) fn file_frames(&self) -> u64 {
-        let shown = if self.show_given {
-            self.walk.given.len()
-        } else {
-            0
-        };
-        (shown + self.walk.poses.len()) as u64
+    /// Denoising steps that the network will take.
+    pub(super) fn steps(&self, network: &NetworkArgs) -> u32 {
+        let own = || u32::try_from(self.model.config.sampler.n_passes()).unwrap_or(u32::MAX);
+        network.steps.unwrap_or_else(own)
     }
 }
 
@@ -179,18 +158,72 @@ impl Kv {
     }
 }
 
-fn config(args: &GenerateArgs, seed: u64, kv: &Kv, precision: Precision) -> Config {
+/// A film to make.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) scene: Scene,
+    pub(super) show_given: bool,
+    pub(super) config: Config,
+    pub(super) kv: Kv,
+    pub(super) precision: Precision,
+    /// Denoising steps that the network will take.
+    pub(super) steps: u32,
+    pub(super) scale: u32,
+    pub(super) target: Target,
+}
+
+impl Job {
+    /// Settles `args`; nothing is written or opened but the model and the camera file.
+    ///
+    /// # Errors
+    /// As [`Scene::new`]; settings that contradict each other, an output that cannot be.
+    pub(super) fn new(args: &GenerateArgs) -> anyhow::Result<Job> {
+        let model = args.model.as_deref();
+        let scene = Scene::new(model, &args.length, &args.world, args.output.fps)?;
+        let seed = args.seed.unwrap_or(Seed::Random).number();
+        let target = Target::new(&args.output, &scene.model.name, seed)?;
+        target::check_json(&target, args.reports.json)?;
+        let kv = Kv::new(&args.kv)?;
+        let scale = args.output.scale;
+        Ok(Job {
+            show_given: args.output.show_given,
+            config: Config {
+                kv: kv.exact,
+                coded: kv.coded.clone(),
+                ..config(&args.network, seed)
+            },
+            kv,
+            precision: args.network.weights.unwrap_or(Precision::F16),
+            steps: scene.steps(&args.network),
+            scale: scale.unwrap_or_else(|| target.format.default_scale(scene.width, scene.height)),
+            target,
+            scene,
+        })
+    }
+
+    /// Frames that the file will hold.
+    pub(super) fn file_frames(&self) -> u64 {
+        let shown = if self.show_given {
+            self.scene.walk.given.len()
+        } else {
+            0
+        };
+        (shown + self.scene.walk.poses.len()) as u64
+    }
+}
+
+/// What the network's flags settle; the storage of keys and values is the default.
+pub(super) fn config(network: &NetworkArgs, seed: u64) -> Config {
     Config {
         seed,
-        window: args.network.window.and_then(|Attended(n)| n),
-        sink: args.network.sink.unwrap_or(0),
-        kv: kv.exact,
-        coded: kv.coded.clone(),
-        weights: match precision {
+        window: network.window.and_then(|Attended(n)| n),
+        sink: network.sink.unwrap_or(0),
+        weights: match network.weights.unwrap_or(Precision::F16) {
             Precision::F16 => WeightFormat::F16,
             Precision::F32 => WeightFormat::F32,
         },
-        steps: args.network.steps,
+        steps: network.steps,
+        ..Config::default()
     }
 }
 
@@ -222,15 +255,13 @@ fn open_model(name: &str) -> anyhow::Result<ModelSource> {
 
 /// The steps of the film, one a frame.
 fn path(
-    args: &GenerateArgs,
+    world: &WorldArgs,
     film: &SeedFilm,
     given: usize,
-    model: &ModelSource,
-    fps: u32,
+    asked: Option<usize>,
     warnings: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Step>> {
-    let asked = length(args, model, fps)?;
-    let Some(text) = &args.world.camera else {
+    let Some(text) = &world.camera else {
         return Ok(film.default_path(given, asked.unwrap_or(DEFAULT_FRAMES))?);
     };
     let mut steps = camera::from_arg(text).context("--camera")?;
@@ -251,9 +282,9 @@ fn path(
 }
 
 /// Frames that were asked for, if any.
-fn length(args: &GenerateArgs, model: &ModelSource, fps: u32) -> Result<Option<usize>, Fault> {
+fn frames(length: &LengthArgs, model: &ModelSource, fps: u32) -> Result<Option<usize>, Fault> {
     let most = f64::from(values::max_frames());
-    let (frames, asked) = match (args.frames, args.seconds, args.chunks) {
+    let (frames, asked) = match (length.frames, length.seconds, length.chunks) {
         (Some(n), ..) => (f64::from(n), format!("--frames {n}")),
         (_, Some(secs), _) => (
             (secs * f64::from(fps)).ceil(),
@@ -320,25 +351,34 @@ mod tests {
     #[test]
     fn nothing_asked_is_64_frames_of_the_default_film() {
         let job = job("").unwrap();
-        assert_eq!((job.walk.poses.len(), job.walk.given.len()), (64, 48));
-        assert!(job.follows_default && job.warnings.is_empty());
-        assert_eq!((job.fps, job.scale, job.steps), (8, 8, 2));
+        assert_eq!(
+            (job.scene.walk.poses.len(), job.scene.walk.given.len()),
+            (64, 48)
+        );
+        assert!(job.scene.follows_default && job.scene.warnings.is_empty());
+        assert_eq!((job.scene.fps, job.scale, job.steps), (8, 8, 2));
     }
 
     #[test]
     fn a_camera_path_is_as_long_as_its_steps() {
-        assert_eq!(job("--camera left-5").unwrap().walk.poses.len(), 5);
+        assert_eq!(job("--camera left-5").unwrap().scene.walk.poses.len(), 5);
         let cut = job("--camera left-5 --frames 3").unwrap();
-        assert_eq!((cut.camera.as_str(), cut.warnings.len()), ("left-3", 1));
+        assert_eq!(
+            (cut.scene.camera.as_str(), cut.scene.warnings.len()),
+            ("left-3", 1)
+        );
         let held = job("--camera left-5 --frames 7").unwrap();
-        assert_eq!(held.camera, "left-5,stay-2");
-        assert!(held.warnings[0].contains("for the last 2"));
+        assert_eq!(held.scene.camera, "left-5,stay-2");
+        assert!(held.scene.warnings[0].contains("for the last 2"));
     }
 
     #[test]
     fn seconds_count_playback() {
-        assert_eq!(job("--seconds 1.01").unwrap().walk.poses.len(), 9);
-        assert_eq!(job("--seconds 1 --fps 30").unwrap().walk.poses.len(), 30);
+        assert_eq!(job("--seconds 1.01").unwrap().scene.walk.poses.len(), 9);
+        assert_eq!(
+            job("--seconds 1 --fps 30").unwrap().scene.walk.poses.len(),
+            30
+        );
         assert!(job("--seconds 1000000").is_err());
     }
 
@@ -346,9 +386,9 @@ mod tests {
     fn walls_are_told_or_refused() {
         let slid = job("--camera w-60").unwrap();
         assert!(
-            slid.warnings[0].contains("could not move"),
+            slid.scene.warnings[0].contains("could not move"),
             "{:?}",
-            slid.warnings
+            slid.scene.warnings
         );
         let err = job("--camera w-60 --on-wall refuse").unwrap_err();
         assert_eq!(crate::cli::fault::code(&err), 2);

@@ -2,6 +2,7 @@
 
 mod args;
 mod clock;
+mod compare;
 mod devices;
 mod encode;
 mod fault;
@@ -51,6 +52,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>, clock: Clock) -> u8 {
 fn dispatch(cli: Cli, clock: Clock) -> anyhow::Result<u8> {
     match cli.command {
         Some(Command::Generate(args)) => generate::run(*args, &cli.voice, clock),
+        Some(Command::Compare(args)) => compare::run(&args, &cli.voice, clock),
         Some(Command::Devices(args)) => Ok(devices::run(&args)),
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Completions { shell }) => {

@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use super::args::{Cli, Command, GenerateArgs};
+use super::args::{Cli, Command, LengthArgs};
 
 /// The flags of which one settles the length.
 const LENGTHS: [&str; 3] = ["frames", "seconds", "chunks"];
@@ -36,10 +36,13 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::E
     let mut command = command();
     let matches = command.try_get_matches_from_mut(with_dashes(args))?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|err| err.format(&mut command))?;
-    if let (Some(Command::Generate(args)), Some((_, matches))) =
-        (&mut cli.command, matches.subcommand())
-    {
-        one_length(args, matches).map_err(|err| err.format(&mut command))?;
+    let length = match &mut cli.command {
+        Some(Command::Generate(args)) => Some(&mut args.length),
+        Some(Command::Compare(args)) => Some(&mut args.length),
+        _ => None,
+    };
+    if let (Some(length), Some((_, matches))) = (length, matches.subcommand()) {
+        one_length(length, matches).map_err(|err| err.format(&mut command))?;
     }
     Ok(cli)
 }
@@ -62,7 +65,7 @@ fn with_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 /// Keeps one of the three lengths: what was typed goes before the environment; two of one kind contradict each other.
-fn one_length(args: &mut GenerateArgs, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+fn one_length(length: &mut LengthArgs, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
     let from = |source| -> Vec<&str> {
         LENGTHS
             .into_iter()
@@ -80,15 +83,16 @@ fn one_length(args: &mut GenerateArgs, matches: &clap::ArgMatches) -> Result<(),
         return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
     }
     let keeps = |id| chosen.first() == Some(&id);
-    args.frames = args.frames.filter(|_| keeps("frames"));
-    args.seconds = args.seconds.filter(|_| keeps("seconds"));
-    args.chunks = args.chunks.filter(|_| keeps("chunks"));
+    length.frames = length.frames.filter(|_| keeps("frames"));
+    length.seconds = length.seconds.filter(|_| keeps("seconds"));
+    length.chunks = length.chunks.filter(|_| keeps("chunks"));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::GenerateArgs;
     use crate::cli::values::{Attended, Seed};
     use std::path::PathBuf;
 
@@ -137,7 +141,11 @@ mod tests {
 
     #[test]
     fn help_fits_two_screens_of_forty_lines() {
-        for line in ["longtake --help", "longtake generate --help"] {
+        for line in [
+            "longtake --help",
+            "longtake generate --help",
+            "longtake compare --help",
+        ] {
             let help = parsed(line).unwrap_err().to_string();
             assert!(
                 help.lines().count() <= 80,
@@ -151,15 +159,18 @@ mod tests {
     #[test]
     fn underscores_in_names_are_dashes_and_values_are_left_alone() {
         let args = generate("--show_given --num_frames=7 --output=a_b.mp4 --no_progress");
-        assert_eq!((args.frames, args.world.show_given), (Some(7), true));
+        assert_eq!(
+            (args.length.frames, args.output.show_given),
+            (Some(7), true)
+        );
         assert_eq!(args.output.output, Some(PathBuf::from("a_b.mp4")));
         assert!(args.reports.no_progress);
     }
 
     #[test]
     fn lengths_exclude_each_other() {
-        assert_eq!(generate("--seconds 2.5").seconds, Some(2.5));
-        assert_eq!(generate("--chunks 3").chunks, Some(3));
+        assert_eq!(generate("--seconds 2.5").length.seconds, Some(2.5));
+        assert_eq!(generate("--chunks 3").length.chunks, Some(3));
         assert!(
             refusal("--frames 3 --seconds 1")
                 .contains("--frames and --seconds both settle the length")
@@ -222,7 +233,7 @@ mod tests {
     #[test]
     fn other_programs_spellings_are_known() {
         let args = generate("--video-frames 9 --pose w-3 --kv-cache-quant off");
-        assert_eq!((args.frames, kv(&args)), (Some(9), "f16"));
+        assert_eq!((args.length.frames, kv(&args)), (Some(9), "f16"));
         assert_eq!(args.world.camera.as_deref(), Some("w-3"));
         assert_eq!(kv(&generate("--kv-bits 32")), "f32");
         assert_eq!(kv(&generate("--kv-bits 2")), "int2");

@@ -44,14 +44,16 @@ pub(super) fn fill(args: &mut GenerateArgs, file: &Path) -> anyhow::Result<Vec<S
 
 fn fill_from(args: &mut GenerateArgs, recipe: &Recipe) -> Result<(), String> {
     let follows_default = recipe.get("path").and_then(Value::as_str) == Some(DEFAULT_PATH);
-    let length_is_typed = args.frames.is_some() || args.seconds.is_some() || args.chunks.is_some();
+    let length_is_typed = args.length.frames.is_some()
+        || args.length.seconds.is_some()
+        || args.length.chunks.is_some();
     let place_is_typed = args.world.film.is_some() || args.world.given.is_some();
     let camera_is_typed = args.world.camera.is_some();
     if !camera_is_typed && !(follows_default && (length_is_typed || place_is_typed)) {
         args.world.camera = text(recipe, "camera")?;
     }
     if !length_is_typed && !camera_is_typed {
-        args.frames = number(recipe, "frames")?
+        args.length.frames = number(recipe, "frames")?
             .map(|n| values::frames(&n.to_string()).map_err(|why| format!("frames: {why}")))
             .transpose()?;
     }
@@ -86,7 +88,7 @@ fn fill_from(args: &mut GenerateArgs, recipe: &Recipe) -> Result<(), String> {
         fill_enum::<Fix>(&mut kv.kv_bias_fix, recipe, "kv_bias_fix")?;
     }
     fill_enum::<Precision>(&mut network.weights, recipe, "weights")?;
-    world.show_given |= recipe.get("show_given") == Some(&Value::Bool(true));
+    args.output.show_given |= recipe.get("show_given") == Some(&Value::Bool(true));
     Ok(())
 }
 
@@ -152,26 +154,26 @@ fn name(value: &impl clap::ValueEnum) -> Option<String> {
 pub(super) fn of(job: &Job, caps: &Caps) -> Recipe {
     let mut recipe = Recipe::new();
     recipe
-        .set("model", job.model.name.as_str())
+        .set("model", job.scene.model.name.as_str())
         .set("seed", job.config.seed)
-        .set("film", job.film_idx)
-        .set("film_name", job.film_name.as_str())
-        .set("given_frames", job.walk.given.len())
+        .set("film", job.scene.film_idx)
+        .set("film_name", job.scene.film_name.as_str())
+        .set("given_frames", job.scene.walk.given.len())
         .set("show_given", job.show_given)
-        .set("frames", job.walk.poses.len())
-        .set("camera", job.camera.as_str())
+        .set("frames", job.scene.walk.poses.len())
+        .set("camera", job.scene.camera.as_str())
         .set(
             "path",
-            if job.follows_default {
+            if job.scene.follows_default {
                 DEFAULT_PATH
             } else {
                 "given"
             },
         )
-        .set("on_wall", name(&job.on_wall))
-        .set("fps", job.fps)
-        .set("width", job.width)
-        .set("height", job.height)
+        .set("on_wall", name(&job.scene.on_wall))
+        .set("fps", job.scene.fps)
+        .set("width", job.scene.width)
+        .set("height", job.scene.height)
         .set("scale", job.scale)
         .set("steps", job.steps)
         .set("window", job.config.window)
@@ -256,21 +258,21 @@ mod tests {
         fill_from(&mut args, &film()).unwrap();
         assert_eq!(args.seed, Some(Seed::Fixed(u64::MAX)));
         assert_eq!(
-            (args.frames, args.world.camera.as_deref()),
+            (args.length.frames, args.world.camera.as_deref()),
             (Some(4), Some("w-4"))
         );
         assert_eq!(args.kv.kv.as_ref().map(KvName::as_str), Some("f32"));
         assert!(args.kv.kv_k.is_none() && args.kv.kv_v.is_none());
         assert_eq!(args.network.window, Some(Attended(None)));
         assert_eq!(args.world.on_wall, Some(Wall::Refuse));
-        assert!(args.world.show_given);
+        assert!(args.output.show_given);
     }
 
     #[test]
     fn another_length_continues_the_default_path() {
         let mut args = typed("--frames 9");
         fill_from(&mut args, &film()).unwrap();
-        assert_eq!((args.frames, args.world.camera), (Some(9), None));
+        assert_eq!((args.length.frames, args.world.camera), (Some(9), None));
     }
 
     #[test]
@@ -278,7 +280,7 @@ mod tests {
         let mut args = typed("--camera s-2");
         fill_from(&mut args, &film()).unwrap();
         assert_eq!(
-            (args.frames, args.world.camera.as_deref()),
+            (args.length.frames, args.world.camera.as_deref()),
             (None, Some("s-2"))
         );
     }

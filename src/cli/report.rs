@@ -45,6 +45,17 @@ impl Reporter {
         }
     }
 
+    /// For a command that has a result of its own and no event stream.
+    pub(super) fn progress_only(clock: Clock, voice: &Voice, no_progress: bool) -> Reporter {
+        let args = ReportArgs {
+            json: false,
+            no_progress,
+            timings: false,
+            dry_run: false,
+        };
+        Reporter::new(clock, voice, &args)
+    }
+
     /// Passes an event on.
     pub(super) fn event(&mut self, event: &Event) {
         let now = self.clock.secs();

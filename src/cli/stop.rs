@@ -12,8 +12,8 @@ pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     /// Listens to Ctrl-C and to requests to end. Under `nohup` the program is left to the system, so that it outlives its
-    /// terminal; a film killed there still plays up to its last chunk.
-    pub(super) fn listen() -> Stop {
+    /// terminal; a film killed there still plays up to its last chunk. `after` says what is finished first and what is kept.
+    pub(super) fn listen(after: &'static str) -> Stop {
         let stop = Stop::default();
         if ignores_hangup() {
             return stop;
@@ -23,9 +23,9 @@ impl Stop {
             if asked.swap(true, Ordering::Relaxed) {
                 std::process::exit(i32::from(INTERRUPTED));
             }
-            say::message(
-                "\nstopping after this chunk; the film keeps its frames (Ctrl-C again stops at once)",
-            );
+            say::message(&format!(
+                "\nstopping after {after} (Ctrl-C again stops at once)"
+            ));
         });
         if let Err(err) = heard {
             log::warn!("Ctrl-C will stop the program at once: {err}");

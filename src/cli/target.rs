@@ -140,6 +140,7 @@ mod tests {
             output: output.map(PathBuf::from),
             format,
             overwrite: false,
+            show_given: false,
             scale: None,
             fps: None,
             no_metadata: false,

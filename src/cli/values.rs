@@ -164,6 +164,11 @@ pub(super) fn steps(text: &str) -> Result<u32, String> {
     whole(text, 1000, "steps")
 }
 
+/// A number of seeds.
+pub(super) fn seeds(text: &str) -> Result<u32, String> {
+    whole(text, 1000, "seeds")
+}
+
 /// Enlargement.
 pub(super) fn scale(text: &str) -> Result<u32, String> {
     whole(text, 1000, "enlargements")

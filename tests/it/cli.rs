@@ -1,5 +1,6 @@
 //! The program from the outside: the real binary in a folder of its own.
 
+mod compare;
 mod film;
 mod kill;
 mod usage;

@@ -7,7 +7,14 @@ use super::{Outcome, Scratch, json};
 #[test]
 fn help_begins_with_examples_and_fits_two_screens() {
     let scratch = Scratch::new();
-    for line in ["", "--help", "-h", "generate --help", "devices -h"] {
+    for line in [
+        "",
+        "--help",
+        "-h",
+        "generate --help",
+        "compare --help",
+        "devices -h",
+    ] {
         let help = scratch.run(line).ok();
         assert!(help.lines().count() <= 80, "{line}: {help}");
     }
