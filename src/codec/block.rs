@@ -10,6 +10,30 @@ use crate::ops::{
 /// Share of ids below which another round of k-means is not worth it (METHOD 3.4).
 const STOP_SHARE: f64 = 1e-4;
 
+/// How many centroids a head and stage has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Centroids {
+    /// As many as the span is worth (METHOD 10.4).
+    BySpan,
+    /// 256, as released, for spans as long as those of the release; shorter ones would be mostly table: by span.
+    Released,
+    /// So many.
+    Fixed(usize),
+}
+
+/// Tokens of the shortest span of the released integrations (METHOD 6.1).
+const RELEASED_TOKENS: usize = 7040;
+
+impl Centroids {
+    fn count(self, tokens: usize) -> usize {
+        match self {
+            Centroids::Released if tokens >= RELEASED_TOKENS => 256,
+            Centroids::BySpan | Centroids::Released => centroid_count(tokens),
+            Centroids::Fixed(n) => n,
+        }
+    }
+}
+
 /// A codec of blocks: what it stores is its coding, what it does on the way is here.
 #[derive(Debug, Clone)]
 pub struct BlockCodec {
@@ -17,8 +41,8 @@ pub struct BlockCodec {
     pub name: String,
     /// The stored form.
     pub coding: Coding,
-    /// Centroids a head and stage; `None`: as many as the span is worth (METHOD 10.4).
-    pub centroids: Option<usize>,
+    /// Centroids a head and stage.
+    pub centroids: Centroids,
     /// Rounds of k-means from a cold and from a warm start.
     pub rounds: (usize, usize),
     /// Share of a block's range that QuaRot's grids keep.
@@ -36,7 +60,7 @@ impl BlockCodec {
         BlockCodec {
             name: name.to_owned(),
             coding,
-            centroids: None,
+            centroids: Centroids::BySpan,
             rounds: (5, 2),
             clip: 1.0,
         }
@@ -83,7 +107,7 @@ impl BlockCodec {
             "centroids" => {
                 self.centroids = Some(number()?)
                     .filter(|n| (1..=256).contains(n))
-                    .map(Some)
+                    .map(Centroids::Fixed)
                     .ok_or_else(|| format!("{part:?}: centroids are 1 to 256"))?;
             }
             "rounds" => {
@@ -180,7 +204,10 @@ impl BlockCodec {
             _ => return None,
         };
         Some(BlockCodec {
-            centroids: family.starts_with("qvg").then_some(256),
+            centroids: match family.starts_with("qvg") {
+                true => Centroids::Released,
+                false => Centroids::BySpan,
+            },
             ..BlockCodec::new(name, coding)
         })
     }
@@ -219,9 +246,7 @@ impl KvCodec for BlockCodec {
     }
 
     fn layout(&self, shape: SpanShape) -> SpanLayout {
-        let n = self
-            .centroids
-            .unwrap_or_else(|| centroid_count(shape.tokens));
+        let n = self.centroids.count(shape.tokens);
         SpanLayout::new(
             self.coding(shape.head_dim),
             shape.n_heads,
@@ -268,5 +293,79 @@ impl KvCodec for BlockCodec {
             err: &scratch.err,
         };
         quantize(rec, &a);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::NAMES;
+
+    fn bits(name: &str, tokens: usize, n_heads: usize, head_dim: usize) -> (u64, f64) {
+        let shape = SpanShape {
+            n_heads,
+            head_dim,
+            tokens,
+        };
+        let l = BlockCodec::parse(name, true).unwrap().layout(shape);
+        let total = l.bytes().total();
+        (total, l.half_bytes() as f64 / total as f64)
+    }
+
+    #[test]
+    fn released_settings_reach_the_formulas_ratio_at_equal_length() {
+        // METHOD 6.1 and 6.2, to the byte and to the last printed digit.
+        assert_eq!(bits("qvg-int2", 37_440, 12, 128).0, 16_511_232);
+        assert_eq!(bits("qvg-int4", 29_640, 32, 128).0, 65_645_312);
+        for (name, tokens, heads, dim, ratio) in [
+            ("qvg-int2", 29_640, 32, 128, 6.880),
+            ("qvg-int2", 37_440, 12, 128, 6.966),
+            ("qvg-int2", 7_040, 24, 256, 5.844),
+            ("qvg-pro", 37_440, 12, 128, 5.019),
+            ("qvg-pro", 7_040, 24, 256, 3.231),
+            ("qvg-int4", 37_440, 12, 128, 3.724),
+        ] {
+            let got = bits(name, tokens, heads, dim).1;
+            assert!((got - ratio).abs() < 5e-4, "{name} {tokens}: {got}");
+        }
+    }
+
+    #[test]
+    fn tables_of_short_spans_stay_small() {
+        assert!(bits("qvg-int2", 768, 4, 64).1 > 6.5);
+        assert!(bits("int2", 768, 4, 64).1 > 6.5);
+    }
+
+    #[test]
+    fn every_name_is_known_and_fits_every_head() {
+        for name in NAMES {
+            for is_k in [true, false] {
+                let c = BlockCodec::parse(name, is_k).unwrap();
+                for head_dim in [32, 64, 128, 256] {
+                    assert_eq!(c.coding(head_dim).check(head_dim), Ok(()), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_set_and_wrong_ones_named() {
+        let c = BlockCodec::parse("int2:block=32:stages=2:centroids=9:hadamard=off", true).unwrap();
+        assert_eq!((c.coding.block, c.coding.stages), (32, 2));
+        assert_eq!(
+            (c.centroids, c.coding.hadamard),
+            (Centroids::Fixed(9), false)
+        );
+        for (text, says) in [
+            ("int5", "there is no \"int5\""),
+            ("int2:blok=3", "blok=3"),
+            ("int2:block=x", "no whole number"),
+            ("int2:centroids=300", "1 to 256"),
+            ("int2:grid=round", "symmetric"),
+            ("", "there is no"),
+        ] {
+            let why = BlockCodec::parse(text, false).unwrap_err();
+            assert!(why.contains(says), "{text}: {why}");
+        }
     }
 }

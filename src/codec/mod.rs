@@ -10,7 +10,7 @@ mod scratch;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-pub use block::BlockCodec;
+pub use block::{BlockCodec, Centroids};
 pub use scratch::EncodeScratch;
 
 use crate::gpu::{Buffer, Recorder};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use longtake::cache::{KvCache, Window};
+use longtake::cache::{KvCache, SpansPlan, Window};
+use longtake::codec::KvPair;
 use longtake::gpu::Device;
 use longtake::model::config::{Cross, DitConfig};
 use longtake::model::{Dit, Pass, Tape};
@@ -22,6 +23,8 @@ pub struct Storage {
     pub kv: KvFormat,
     /// Frames of a page; `None`: as many as the cache likes.
     pub page_frames: Option<u64>,
+    /// Codecs of what was given, of which the set says that they lose nothing.
+    pub coded: Option<&'static str>,
 }
 
 /// What a pass gave to the tape.
@@ -68,7 +71,15 @@ pub fn run(
         "whole chunks of noise"
     );
     let max_frames = window.frames.unwrap_or(start as usize + n_chunks * chunk);
-    let setup = CacheSetup::exact(storage.kv, max_frames, window);
+    let mut setup = CacheSetup::exact(storage.kv, max_frames, window);
+    if let Some(name) = storage.coded {
+        assert_eq!(n_chunks, 1, "only what was given is to be coded");
+        setup.policy.span_chunks = 1;
+        let dim = config.rope_split().head_dim();
+        let pair = KvPair::of(name, name).unwrap();
+        let chunks = [start as usize, chunk].into_iter();
+        setup.spans = SpansPlan::new(pair, dim, &setup.policy, chunks).unwrap();
+    }
     let mut sampler = Sampler::new(device, dit, schedule, chunk, &setup).unwrap();
     if let Some(frames) = storage.page_frames {
         let shape = *sampler.cache().shape();
@@ -113,6 +124,11 @@ pub fn run(
         );
     }
     r.check.real("latents", &latents);
+    if storage.coded.is_some() {
+        let cache = r.sampler.cache();
+        let coded = cache.figures().coded_frames;
+        assert_eq!(coded, start as u64, "what was given was read from codes");
+    }
     // The same film by the reference's other path, which caches keys before RoPE as we do.
     if r.check.has_like("qvg.", "") {
         r.check.real("qvg.latents", &latents);
@@ -248,7 +264,7 @@ impl Rollout<'_> {
 
     /// The cache after a clean pass, in the order of the frames.
     fn cached(&mut self, pass: &str, own: std::ops::Range<i64>, contents: bool) {
-        let frames: Vec<i64> = self.sampler.cache().layout().frames().collect();
+        let frames = self.sampler.cache().shown().to_vec();
         let tokens = i64::from(self.config.tokens_per_frame());
         let newest = frames.iter().max().expect("a stored frame");
         self.check.exact(

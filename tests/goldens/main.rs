@@ -38,11 +38,13 @@ const FULL: Storage = Storage {
     weights: WeightFormat::F32,
     kv: KvFormat::F32,
     page_frames: None,
+    coded: None,
 };
 const HALF: Storage = Storage {
     weights: WeightFormat::F16,
     kv: KvFormat::F16,
     page_frames: None,
+    coded: None,
 };
 
 /// Files of `selfforcing` that need the network's weights.
@@ -178,6 +180,7 @@ fn selfforcing_dit_pages() {
         On::Best,
         Storage {
             page_frames: Some(2),
+            coded: None,
             ..FULL
         },
     );
@@ -203,6 +206,35 @@ fn selfforcing_dit_kv_override_f16() {
     );
 }
 
+/// The given history is ternary in blocks of 16 with scales that halves hold: as a 2-bit span it is the same history.
+const TERNARY: &str = "qvg-int2:block=16:stages=0:scales=f16";
+
+#[test]
+fn selfforcing_dit_kv_override_coded() {
+    rollout(
+        "dit_kv_override",
+        "selfforcing_dit_kv_override_coded",
+        On::Best,
+        Storage {
+            coded: Some(TERNARY),
+            ..FULL
+        },
+    );
+}
+
+#[test]
+fn selfforcing_dit_kv_override_coded_portable() {
+    rollout(
+        "dit_kv_override",
+        "selfforcing_dit_kv_override_coded_portable",
+        On::Portable,
+        Storage {
+            coded: Some(TERNARY),
+            ..FULL
+        },
+    );
+}
+
 #[test]
 fn selfforcing_dit_kv_override_pages() {
     rollout(
@@ -211,6 +243,7 @@ fn selfforcing_dit_kv_override_pages() {
         On::Twin,
         Storage {
             page_frames: Some(4),
+            coded: None,
             ..FULL
         },
     );
@@ -234,6 +267,7 @@ fn selfforcing_dit_window_pages() {
         On::Twin,
         Storage {
             page_frames: Some(1),
+            coded: None,
             ..FULL
         },
     );
@@ -257,6 +291,7 @@ fn selfforcing_dit_window2_pages() {
         On::Best,
         Storage {
             page_frames: Some(2),
+            coded: None,
             ..FULL
         },
     );
