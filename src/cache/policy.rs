@@ -108,19 +108,17 @@ impl Residency {
         let (a, b) = (start_of(c - n - keep), start_of(c - keep));
         let first = self.first();
         let kept = first + policy.exact_sink as i64;
-        let ranges = match policy.window.frames {
-            None => vec![a.max(kept)..b],
-            Some(window) => {
-                let sink = first + policy.window.sink as i64;
-                if a < sink {
-                    // A span is dropped as a whole: the sink's part must not be dropped with the rest.
-                    vec![a.max(kept.min(sink))..sink.min(b), sink..b]
-                } else {
-                    vec![a.max(b - (window - policy.window.sink) as i64)..b]
-                }
-            }
+        let sink = first + policy.window.sink as i64;
+        let (in_sink, behind) = match policy.window.frames {
+            // A span is dropped as a whole: the sink's part must not be dropped with the rest.
+            Some(_) if a < sink => (a.max(kept.min(sink))..sink.min(b), sink..b),
+            Some(window) => (b..b, a.max(b - (window - policy.window.sink) as i64)..b),
+            None => (b..b, a.max(kept)..b),
         };
-        ranges.into_iter().filter(|r| r.start < r.end).collect()
+        [in_sink, behind]
+            .into_iter()
+            .filter(|r| r.start < r.end)
+            .collect()
     }
 
     fn first(&self) -> i64 {

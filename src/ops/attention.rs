@@ -103,6 +103,10 @@ impl BiasFix {
 
 /// What the words of a page are.
 #[derive(Debug, Clone, Copy)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one a page, for the length of a recording"
+)]
 pub enum Rows {
     /// `[slot, token, head, head_dim]` in one format.
     Plain(KvFormat),
@@ -551,7 +555,7 @@ enum HostRows {
     Coded {
         k: Vec<u32>,
         v: Vec<u32>,
-        layouts: [SpanLayout; 2],
+        layouts: Box<[SpanLayout; 2]>,
         bias: BiasFix,
     },
 }
@@ -573,7 +577,7 @@ impl HostRows {
         HostRows::Coded {
             k,
             v,
-            layouts: [layout(&p.k_planes, "K"), layout(&p.v_planes, "V")],
+            layouts: Box::new([layout(&p.k_planes, "K"), layout(&p.v_planes, "V")]),
             bias: BiasFix::from_number(l.knob("BIAS")),
         }
     }
@@ -605,7 +609,7 @@ impl HostRows {
                 layouts,
                 bias,
             } => {
-                let [lk, lv] = layouts;
+                let [lk, lv] = &**layouts;
                 let (k, v) = (&k[slot * lk.words..], &v[slot * lv.words..]);
                 let noise = match bias {
                     BiasFix::Off => Vec::new(),

@@ -354,8 +354,8 @@ pub fn qvg(set: &Codec, device: &Device) {
             bare.zeros.fill(0);
             let x = &x[batch * rows * d..(batch + 1) * rows * d];
             let run = Run::new(device, l, x, &l.import(&bare));
-            for t in 0..coding.stages {
-                let table = &cents[t][batch * tables..(batch + 1) * tables];
+            for (t, cents) in cents.iter().enumerate().take(coding.stages) {
+                let table = &cents[batch * tables..(batch + 1) * tables];
                 let before = run.rows();
                 let found = run.cluster(t, bf16, table, Rounds::Assign).ids;
                 let want = &given.ids[t];

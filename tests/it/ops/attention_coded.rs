@@ -31,13 +31,13 @@ fn words(seed: u64, l: &SpanLayout) -> Vec<u32> {
             };
         }
         let scale = |i: usize| 0.05 + 0.3 * unit(i).abs();
-        for i in l.scales_at..l.ids_at {
-            span[i] = match c.scales {
+        for (i, w) in (l.scales_at..).zip(&mut span[l.scales_at..l.ids_at]) {
+            *w = match c.scales {
                 // Steps of 0.04 to 0.4; any byte is a zero, but for the two that are no number.
                 ScaleFormat::E4m3 => (0..4).fold(0, |w, k| {
                     let r = random(9 * i + k) as u32;
                     let flag = if c.grid == Grid::Dual { r & 128 } else { 0 };
-                    w | (0x1a + r % 26 | flag) << (8 * k)
+                    w | ((0x1a + r % 26) | flag) << (8 * k)
                 }),
                 ScaleFormat::F16 => {
                     let zero = if c.grid == Grid::ZeroPoint {
@@ -48,23 +48,23 @@ fn words(seed: u64, l: &SpanLayout) -> Vec<u32> {
                     u32::from(f16::from_f32(scale(i)).to_bits())
                         | u32::from(f16::from_f32(zero).to_bits()) << 16
                 }
-                ScaleFormat::F32 if (i - l.scales_at) % 2 == 0 => scale(i).to_bits(),
+                ScaleFormat::F32 if (i - l.scales_at).is_multiple_of(2) => scale(i).to_bits(),
                 ScaleFormat::F32 => unit(i).to_bits(),
             };
         }
-        for i in l.ids_at..l.cents_at {
-            span[i] = (0..4).fold(0, |w, k| {
+        for (i, w) in (l.ids_at..).zip(&mut span[l.ids_at..l.cents_at]) {
+            *w = (0..4).fold(0, |w, k| {
                 w | (random(5 * i + k) as u32 % l.n_centroids as u32) << (8 * k)
             });
         }
-        for i in l.cents_at..l.heads_at {
+        for (i, w) in (l.cents_at..).zip(&mut span[l.cents_at..l.heads_at]) {
             let bf16 = |v: f32| v.to_bits() >> 16;
-            span[i] = bf16(unit(2 * i)) | bf16(unit(2 * i + 1)) << 16;
+            *w = bf16(unit(2 * i)) | bf16(unit(2 * i + 1)) << 16;
         }
         let table = 1 + c.gains(l.head_dim);
-        for i in l.heads_at..l.words {
-            let is_guard = (i - l.heads_at) % table == 0;
-            span[i] = if is_guard { 2.0 } else { 0.2 * unit(i) }.to_bits();
+        for (i, w) in span[l.heads_at..].iter_mut().enumerate() {
+            let is_guard = i.is_multiple_of(table);
+            *w = if is_guard { 2.0 } else { 0.2 * unit(i) }.to_bits();
         }
         out.extend(span);
     }
