@@ -1,4 +1,5 @@
-//! GFLOP/s of the two kernels that cost the time, at the demo world's and at Wan 1.3B's shapes, beside a CPU GEMM crate.
+//! GFLOP/s of the two kernels that cost the time, at the demo world's and at Wan 1.3B's shapes: `linear` beside a CPU GEMM
+//! crate, attention over coded pages beside 16-bit pages.
 //!
 //!     cargo bench [-- FILTER]
 //!
@@ -9,10 +10,12 @@
 
 use std::time::Instant;
 
-use longtake::gpu::{Buffer, Device, Purpose, Select};
+use longtake::cache::{CacheShape, KvCache, Policy, SpansPlan};
+use longtake::codec::KvPair;
+use longtake::gpu::{Device, Purpose, Select};
 use longtake::ops::{
-    Activation, Attention, KvFormat, Linear, Matrix, Positions, RopeSplit, Rows, Segment, Store,
-    WeightFormat, attention, linear,
+    Activation, Attention, KvFormat, Linear, Matrix, RopeSplit, Rows, Segment, Store, WeightFormat,
+    attention, linear,
 };
 
 /// CPU seconds of all threads of this process so far; wall seconds where the system does not tell.
@@ -47,6 +50,21 @@ fn measure(mut f: impl FnMut()) -> (f64, f64) {
     let cpu = (cpu_secs(start) - cpu) / walls.len() as f64;
     walls.sort_unstable_by(f64::total_cmp);
     (walls[walls.len() / 2], cpu)
+}
+
+/// Wall and CPU seconds of one call, of several where one is too short for the system's CPU clock.
+fn measure_once(mut f: impl FnMut()) -> (f64, f64) {
+    let (start, mut n) = (Instant::now(), 0);
+    let cpu = cpu_secs(start);
+    while n == 0 || start.elapsed().as_secs_f64() < 0.05 {
+        f();
+        n += 1;
+    }
+    let n = f64::from(n);
+    (
+        start.elapsed().as_secs_f64() / n,
+        (cpu_secs(start) - cpu) / n,
+    )
 }
 
 fn values(n: usize) -> Vec<f32> {
@@ -139,55 +157,81 @@ struct Shape {
     head_dim: usize,
     grid: (usize, usize),
     frames: usize,
+    /// Frames of a coded span.
+    span: usize,
 }
 
-fn bench_attention(device: &Device, s: &Shape, format: KvFormat) {
-    let tokens = s.grid.0 * s.grid.1;
-    let d = s.heads * s.head_dim;
+/// What pages hold, each beside 16-bit pages of the same frames: exact formats, then settings that code.
+const ROWS: [&str; 6] = ["f16", "f32", "int2", "int4", "qvg-int2", "qvg-pro"];
+const N_EXACT: usize = 2;
+
+/// A cache of one layer whose frames are all coded by `name`, or all in that format.
+fn filled(device: &Device, s: &Shape, name: &str) -> KvCache {
+    let format = KvFormat::ALL
+        .into_iter()
+        .find(|f| format!("{f:?}").eq_ignore_ascii_case(name));
+    let policy = Policy {
+        span_chunks: if format.is_some() { 0 } else { s.span },
+        ..Policy::default()
+    };
+    let chunks = std::iter::repeat_n(1, s.frames + 1);
+    let plan = format.is_none().then(|| {
+        let pair = KvPair::of(name, name).expect("a known setting");
+        SpansPlan::new(pair, s.head_dim, &policy, chunks)
+            .expect("fits")
+            .expect("something is coded")
+    });
+    let shape = CacheShape {
+        n_layers: 1,
+        n_heads: s.heads,
+        split: RopeSplit::wan(s.head_dim),
+        theta: 1e4,
+        grid: s.grid,
+        format: format.unwrap_or(KvFormat::F16),
+        max_frames: plan.as_ref().map_or(s.frames, |p| p.exact_frames),
+    };
+    let mut cache = KvCache::new(shape, device.caps(), policy, plan.as_ref());
+    for frame in 0..s.frames as i64 {
+        cache
+            .begin(device, frame..frame + 1)
+            .expect("device memory");
+        let rows = values(shape.frame_values() + frame as usize)[frame as usize..].to_vec();
+        cache.write_frame(device, 0, frame, &rows, &rows);
+    }
+    if format.is_none() {
+        // The next frame has the last span coded.
+        let next = s.frames as i64;
+        cache.begin(device, next..next + 1).expect("device memory");
+    }
+    cache
+}
+
+fn bench_attention(device: &Device, s: &Shape) {
+    let (tokens, d) = (s.grid.0 * s.grid.1, s.heads * s.head_dim);
+    let up = |n| {
+        device
+            .zeros(Purpose::Scratch, "attention", n)
+            .expect("device memory")
+    };
     let q = device
         .upload(Purpose::Scratch, "q", &values(s.queries * d))
         .expect("device memory");
-    let kv: Vec<Buffer<u32>> = (0..2)
-        .map(|_| {
-            device
-                .upload(
-                    Purpose::Cache,
-                    "kv",
-                    &format.pack(&values(s.frames * tokens * d)),
-                )
-                .expect("device memory")
-        })
-        .collect();
-    let out = device
-        .zeros(Purpose::Scratch, "out", s.queries * d)
-        .expect("device memory");
-    let state = device
-        .zeros(Purpose::Scratch, "state", s.queries * s.heads * 2)
-        .expect("device memory");
-    let mut positions = Positions::new(device, RopeSplit::wan(s.head_dim), 1e4, s.grid.0, s.grid.1)
-        .expect("device memory");
-    positions.set_frames(
-        device,
-        &(0..s.frames)
-            .map(|f| (f as i64, f as u32))
-            .collect::<Vec<_>>(),
-    );
-    let segment = Segment {
-        k: &kv[0],
-        v: &kv[1],
-        rows: Rows::Plain(format),
-        positions: &positions,
-        rope: true,
-        tokens_per_frame: tokens,
+    let (out, state) = (up(s.queries * d), up(s.queries * s.heads * 2));
+    let caches: Vec<KvCache> = ROWS.iter().map(|name| filled(device, s, name)).collect();
+    let segments = |(i, c)| -> Vec<_> {
+        let (c, exact): (&KvCache, bool) = (c, i < N_EXACT);
+        let read = |s: &Segment<'_>| exact || matches!(s.rows, Rows::Coded { .. });
+        c.segments(0).into_iter().filter(read).collect()
     };
-    let run = || {
+    let segments: Vec<_> = caches.iter().enumerate().map(segments).collect();
+    let run = |i: usize| {
         let mut rec = device.recorder();
         let a = Attention {
             q: &q,
             q_stride: d,
             n_queries: s.queries,
             n_heads: s.heads,
-            segments: &[segment],
+            segments: &segments[i],
             out: &out,
             state: &state,
         };
@@ -195,19 +239,39 @@ fn bench_attention(device: &Device, s: &Shape, format: KvFormat) {
         device.run(rec).expect("runs");
         device.wait().expect("runs");
     };
+    // In turns, so that a busy minute of the machine meets all of them.
+    let mut figures = vec![Vec::new(); ROWS.len()];
+    for round in 0..9 {
+        for (i, figures) in figures.iter_mut().enumerate() {
+            let figure = measure_once(|| run(i));
+            if round > 0 {
+                figures.push(figure);
+            }
+        }
+    }
     let flop = 4.0 * (s.queries * s.frames * tokens * d) as f64;
-    line(
-        &format!(
-            "attention {format:?} {} {}q x {}k x {}h x {}",
+    let median = |of: &dyn Fn(usize) -> f64| {
+        let mut v: Vec<f64> = (0..figures[0].len()).map(of).collect();
+        v.sort_unstable_by(f64::total_cmp);
+        v[v.len() / 2]
+    };
+    for (i, name) in ROWS.iter().enumerate() {
+        let (f, base) = (&figures[i], &figures[0]);
+        let name = format!(
+            "attention {name} {} {}q x {}k x {}h x {}",
             s.name,
             s.queries,
             s.frames * tokens,
             s.heads,
             s.head_dim
-        ),
-        flop,
-        measure(run),
-    );
+        );
+        line(&name, flop, (median(&|r| f[r].0), median(&|r| f[r].1)));
+        println!(
+            "{:<58} {:.2} of the CPU time of f16 pages",
+            "",
+            median(&|r| f[r].1 / base[r].1)
+        );
+    }
 }
 
 fn main() {
@@ -247,6 +311,7 @@ fn main() {
         head_dim: 64,
         grid: (6, 8),
         frames: 64,
+        span: 16,
     };
     let wan = Shape {
         name: "wan",
@@ -255,13 +320,12 @@ fn main() {
         head_dim: 128,
         grid: (30, 52),
         frames: 2,
+        span: 2,
     };
     for s in [demo, wan]
         .iter()
         .filter(|s| wants("attention") || wants(s.name))
     {
-        for format in [KvFormat::F16, KvFormat::F32] {
-            bench_attention(&device, s, format);
-        }
+        bench_attention(&device, s);
     }
 }

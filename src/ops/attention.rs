@@ -8,7 +8,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::attention_text::{write_portable, write_subgroup};
+use super::attention_text::{Views, write_portable, write_subgroup};
 use super::coding::{Axis, Coding, Grid, ScaleFormat, SpanLayout};
 use super::positions::HostTable;
 use super::{KvFormat, Positions, RopeSplit, u32_of};
@@ -178,6 +178,7 @@ pub(super) struct Params {
     first: u32,
     last: u32,
     lane_quads: u32,
+    lanes: u32,
     scale: f32,
     rows: u32,
     k_planes: Planes,
@@ -233,12 +234,12 @@ impl Planes {
     }
 }
 
-/// Queries a lane of the subgroup kernel holds: more of them share one key's load and broadcasts, which on a CPU driver
-/// is most of the cost; on a GPU registers are, and one is best.
+/// Queries a lane of the subgroup kernel holds: more of them share one key's load, decoding and turn, which on a CPU driver
+/// cost more than registers do.
 fn queries_per_lane(caps: &Caps, head_dim: u32, n_queries: u32) -> u32 {
     let most = match (caps.kind, head_dim) {
-        (Kind::Software, ..=64) => 6,
-        (Kind::Software, ..=128) => 3,
+        (Kind::Software, ..=128) => 6,
+        (Kind::Software, _) => 3,
         _ => 1,
     };
     let wanted = n_queries.div_ceil(caps.subgroup_size.max(1));
@@ -467,6 +468,7 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             first: u32::from(i == 0),
             last: u32::from(i + 1 == n_segments),
             lane_quads: 0,
+            lanes: rec.caps().subgroup_size,
             scale: (1.0 / (d as f64).sqrt()) as f32,
             rows,
             k_planes: planes[0],
@@ -500,9 +502,11 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             a.out.into(),
             a.state.into(),
         ];
-        if tier == Tier::Subgroups && matches!(s.rows, Rows::Coded { .. }) {
+        if let (Tier::Subgroups, Rows::Coded { k, v, .. }) = (tier, &s.rows) {
             // The same words once more, as vec4s.
-            b.extend([s.k.into(), s.v.into()]);
+            for (l, words) in [(k, s.k), (v, s.v)] {
+                b.extend(Views::of(&l.coding, d).both().then_some(words.into()));
+            }
         }
         rec.dispatch(kernel, plan, &p, &b);
     }

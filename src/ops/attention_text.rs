@@ -1,8 +1,8 @@
 //! Writes the WGSL of `attention` for a head's channel split and the form of a page: plain floats or coded spans.
 //!
 //! Two variants. Portable: 64 queries a workgroup, one a lane, a few keys at a time staged in workgroup memory.
-//! Subgroup: one subgroup a workgroup, each lane loads and turns another key and hands it round with broadcasts, which on
-//! a CPU driver is several times cheaper than loading every key in every lane.
+//! Subgroup: one subgroup a workgroup, each lane loads and turns another key and hands it round, which on a CPU driver is
+//! several times cheaper than loading every key in every lane.
 
 use std::fmt::Write as _;
 
@@ -63,13 +63,14 @@ impl Shape {
         }
     }
 
-    fn head(&self) -> String {
+    /// Everything before the entry point; `wide`: coded rows are loaded as `vec4`s of words where their form allows it.
+    fn head(&self, wide: bool) -> String {
         let text = r#"//#include "lib/grid.wgsl"
 struct Params {
     first_group: u32, n_groups: u32, n_queries: u32, n_heads: u32, q_stride: u32, // stride in quads
     n_frames: u32, tokens_per_frame: u32, cols: u32,
     rows_at: u32, cols_at: u32, frames_at: u32, row_quads: u32, col_quads: u32, frame_quads: u32,
-    rope: u32, first: u32, last: u32, lane_quads: u32, scale: f32, // lane_quads: quads of a lane's queries
+    rope: u32, first: u32, last: u32, lane_quads: u32, lanes: u32, scale: f32, // lane_quads: quads of a lane's queries; lanes of a subgroup
     rows: u32, // of a head in a span; then the planes of K's and V's spans, in words
     k_words: u32, k_scales: u32, k_zeros: u32, k_ids: u32, k_cents: u32, k_n_cents: u32, k_heads: u32, k_groups: u32, k_stages: u32,
     v_words: u32, v_scales: u32, v_zeros: u32, v_ids: u32, v_cents: u32, v_n_cents: u32, v_heads: u32, v_groups: u32, v_stages: u32,
@@ -77,8 +78,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> positions: array<vec4<f32>, 4096>;  // see src/ops/positions.rs
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;          // [query, q_stride]
-@group(0) @binding(3) var<storage, read> k: array<WORD>;               // [slot, token, head, head_dim], or spans
-@group(0) @binding(4) var<storage, read> v: array<WORD>;               // same
+K_AND_V
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;  // [query, head, head_dim / 4]
 @group(0) @binding(6) var<storage, read_write> state: array<vec2<f32>>; // [query, head]: largest score, sum
 
@@ -91,14 +91,66 @@ fn turned(x: vec4<f32>, a: vec2<f32>, b: vec2<f32>) -> vec4<f32> {
     return vec4<f32>(x.x * a.x - x.y * a.y, x.x * a.y + x.y * a.x, x.z * b.x - x.w * b.y, x.z * b.y + x.w * b.x);
 }
 "#;
+        let storage = |binding: usize, name: &str, word: &str| {
+            format!("@group(0) @binding({binding}) var<storage, read> {name}: array<{word}>;\n")
+        };
         match self.rows {
-            Rows::Plain(format) => text.replace("WORD", word(format, self.quads)) + quad_fn(format),
-            Rows::Coded { .. } => text.replace("WORD", "u32").replace(
-                "//#include \"lib/grid.wgsl\"\n",
-                "//#include \"lib/grid.wgsl\"\n//#include \"lib/e4m3.wgsl\"\n",
-            ),
+            // [slot, token, head, head_dim]
+            Rows::Plain(format) => {
+                let word = word(format, self.quads);
+                let both = storage(3, "k", word) + &storage(4, "v", word);
+                text.replace("K_AND_V\n", &both) + quad_fn(format)
+            }
+            // Spans; see src/ops/coding.rs
+            Rows::Coded { k, v, .. } => {
+                let mut all = String::new();
+                let (mut next, head_dim) = (7, self.quads as usize * 4);
+                for (binding, name, c) in [(3, "k", k), (4, "v", v)] {
+                    let views = Views::of(&c, head_dim);
+                    if wide && !views.words {
+                        all += &storage(binding, &format!("{name}_wide"), "vec4<u32>");
+                        continue;
+                    }
+                    all += &storage(binding, name, "u32");
+                    if wide && views.wide {
+                        all += &storage(next, &format!("{name}_wide"), "vec4<u32>");
+                        next += 1;
+                    }
+                }
+                text.replace("K_AND_V\n", &all).replace(
+                    "//#include \"lib/grid.wgsl\"\n",
+                    "//#include \"lib/grid.wgsl\"\n//#include \"lib/e4m3.wgsl\"\n",
+                )
+            }
         }
     }
+}
+
+/// How the subgroup kernel reads the words of a coded tensor: a binding that nothing reads fits no bind group.
+pub(super) struct Views {
+    /// One by one: scales, ids.
+    pub words: bool,
+    /// As `vec4`s: rows of whole `vec4`s, centroids, scales by channel.
+    pub wide: bool,
+}
+
+impl Views {
+    pub(super) fn of(c: &Coding, head_dim: usize) -> Views {
+        Views {
+            words: c.is_quantized()
+                && (c.axis == Axis::Token || c.stages > 0 || !has_wide_rows(c, head_dim)),
+            wide: has_wide_rows(c, head_dim) || c.stages > 0 || c.axis == Axis::Channel,
+        }
+    }
+
+    /// Whether both are bound.
+    pub(super) fn both(&self) -> bool {
+        self.words && self.wide
+    }
+}
+
+fn has_wide_rows(c: &Coding, head_dim: usize) -> bool {
+    c.row_words(head_dim).is_multiple_of(4)
 }
 
 /// Whether two quads of halves are loaded at once.
@@ -293,7 +345,7 @@ fn load_coded(t: &mut String, c: &Coding, quads: u32, name: &str) {
         t,
         "            let {name}_at = {name}_base + row * {words}u;"
     );
-    let wide = words.is_multiple_of(4);
+    let wide = has_wide_rows(c, d as usize);
     for w in 0..if wide { words / 4 } else { words } {
         let _ = match wide {
             true => writeln!(
@@ -644,7 +696,7 @@ impl Queries {
     }
 }
 
-/// Folds scores `s{j}_0..n` into `m{j}`, `l{j}`, and turns them into weights `w{j}_0..n`.
+/// Folds scores `s{j}_0..n` into `m{j}`, `l{j}`, and turns them into weights.
 fn softmax(t: &mut String, quads: u32, j: u32, n: u32) {
     let most = (0..n).fold(format!("m{j}"), |a, l| format!("max({a}, s{j}_{l})"));
     let _ = writeln!(
@@ -652,10 +704,10 @@ fn softmax(t: &mut String, quads: u32, j: u32, n: u32) {
         "            let most{j} = {most};\n            let shrink{j} = exp(m{j} - most{j}); m{j} = most{j};"
     );
     for l in 0..n {
-        let _ = writeln!(t, "            let w{j}_{l} = exp(s{j}_{l} - most{j});");
+        let _ = writeln!(t, "            s{j}_{l} = exp(s{j}_{l} - most{j});");
     }
     let sum = (0..n)
-        .map(|l| format!("w{j}_{l}"))
+        .map(|l| format!("s{j}_{l}"))
         .collect::<Vec<_>>()
         .join(" + ");
     let _ = writeln!(t, "            l{j} = l{j} * shrink{j} + ({sum});");
@@ -729,18 +781,23 @@ const FRAMES: &str = "    for (var f = 0u; f < params.n_frames; f++) {
 const FIRST_TOKEN: &str =
     "        let first_token = u32(positions[frame_at].x) * params.tokens_per_frame;\n";
 
-/// Bindings beside those of every kernel: the same words as `vec4`s.
-const WIDE_BINDINGS: &str = "@group(0) @binding(7) var<storage, read> k_wide: array<vec4<u32>>;
-@group(0) @binding(8) var<storage, read> v_wide: array<vec4<u32>>;
-";
+/// Queries of a lane whose sums are kept at once: what sixteen vector registers hold of quads.
+const AT_ONCE: u32 = 3;
+
+/// A lane's queries in runs of that many.
+fn at_once(per_lane: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
+    (0..per_lane)
+        .step_by(AT_ONCE as usize)
+        .map(move |j| j..(j + AT_ONCE).min(per_lane))
+}
+
+/// Keys whose values are added in one pass of their loop.
+const KEYS_A_PASS: u32 = 2;
 
 pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     let s = Shape::new(knobs);
     let (lanes, per_lane) = (knob(knobs, "LANES"), knob(knobs, "QUERIES"));
-    let mut t = s.head();
-    if let Rows::Coded { .. } = s.rows {
-        t += WIDE_BINDINGS;
-    }
+    let mut t = s.head(true);
     let _ = writeln!(t, "@compute @workgroup_size({lanes})");
     t += MAIN;
     let queries = Queries {
@@ -793,61 +850,95 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
         }
     }
     turn(&mut t, &s);
-    for l in 0..lanes {
-        for j in 0..per_lane {
-            let _ = writeln!(t, "            var p{j}_{l} = vec4<f32>(0.0);");
-        }
-        for i in 0..s.quads {
-            let _ = writeln!(
-                t,
-                "            let b{l}_{i} = subgroupBroadcast(k{i}, {l}u);"
-            );
-            for j in 0..per_lane {
-                let _ = writeln!(t, "            p{j}_{l} += q{j}_{i} * b{l}_{i};");
-            }
-        }
-        if fix == BiasFix::Step {
-            for b in 0..blocks {
-                let _ = writeln!(
-                    t,
-                    "            let step{l}_{b} = subgroupBroadcast(step{b}, {l}u);"
-                );
-            }
-        }
-        for j in 0..per_lane {
-            let mass = match fix {
-                BiasFix::Off => String::new(),
-                BiasFix::Energy => format!(" + bias{j}"),
-                BiasFix::Step => (0..blocks)
-                    .map(|b| format!(" - e{j}_{b} * step{l}_{b}"))
-                    .collect(),
-            };
-            let _ = writeln!(
-                t,
-                "            let s{j}_{l} = select(-1e30, (p{j}_{l}.x + p{j}_{l}.y) + (p{j}_{l}.z + p{j}_{l}.w){mass}, t0 + {l}u < params.tokens_per_frame);"
-            );
-        }
-    }
+    scores(&mut t, &s, lanes, per_lane, fix, blocks);
     for j in 0..per_lane {
         softmax(&mut t, s.quads, j, lanes);
     }
     load(&mut t, &s, "v", "let");
-    // One quad of the output after the other: its sums stay in registers over all keys of the step.
-    for i in 0..s.quads {
-        for l in 0..lanes {
-            let _ = writeln!(
-                t,
-                "            let d{l}_{i} = subgroupBroadcast(v{i}, {l}u);"
-            );
-            for j in 0..per_lane {
-                let _ = writeln!(t, "            acc{j}_{i} += w{j}_{l} * d{l}_{i};");
-            }
-        }
-    }
+    sums(&mut t, &s, lanes, per_lane);
     t += "        }\n    }\n";
     queries.end(&mut t);
     t += "}\n";
     t
+}
+
+/// Scores of the lanes' keys `k0..`, each handed round in its turn: `s{j}_{key}`.
+///
+/// A loop, and its length a parameter so that no driver unrolls it: written out, a step is more code than a processor's
+/// instruction cache holds, which costs more than the loop. Scores move down one place a pass instead of being indexed.
+fn scores(t: &mut String, s: &Shape, lanes: u32, per_lane: u32, fix: BiasFix, blocks: u32) {
+    for j in 0..per_lane {
+        for l in 0..lanes {
+            let _ = writeln!(t, "            var s{j}_{l} = 0.0;");
+        }
+    }
+    t.push_str("            for (var l = 0u; l < params.lanes; l++) {\n");
+    for at in at_once(per_lane) {
+        for j in at.clone() {
+            let _ = writeln!(t, "                var p{j} = vec4<f32>(0.0);");
+        }
+        for i in 0..s.quads {
+            let b = format!("b{i}_{}", at.start);
+            let _ = writeln!(t, "                let {b} = subgroupShuffle(k{i}, l);");
+            for j in at.clone() {
+                let _ = writeln!(t, "                p{j} += q{j}_{i} * {b};");
+            }
+        }
+    }
+    if fix == BiasFix::Step {
+        for b in 0..blocks {
+            let _ = writeln!(
+                t,
+                "                let key_step{b} = subgroupShuffle(step{b}, l);"
+            );
+        }
+    }
+    for j in 0..per_lane {
+        let mass = match fix {
+            BiasFix::Off => String::new(),
+            BiasFix::Energy => format!(" + bias{j}"),
+            BiasFix::Step => (0..blocks)
+                .map(|b| format!(" - e{j}_{b} * key_step{b}"))
+                .collect(),
+        };
+        move_down(t, j, lanes, 1);
+        let _ = writeln!(
+            t,
+            "                s{j}_{} = select(-1e30, (p{j}.x + p{j}.y) + (p{j}.z + p{j}.w){mass}, t0 + l < params.tokens_per_frame);",
+            lanes - 1
+        );
+    }
+    t.push_str("            }\n");
+}
+
+/// Adds the lanes' values `v0..` to `acc{j}_{i}` with the weights `s{j}_{key}`, in a loop as [`scores`] does.
+fn sums(t: &mut String, s: &Shape, lanes: u32, per_lane: u32) {
+    let _ = writeln!(
+        t,
+        "            for (var l = 0u; l < params.lanes; l += {KEYS_A_PASS}u) {{"
+    );
+    for i in 0..s.quads {
+        for n in 0..KEYS_A_PASS {
+            let _ = writeln!(
+                t,
+                "                let d{n}_{i} = subgroupShuffle(v{i}, l + {n}u);"
+            );
+            for j in 0..per_lane {
+                let _ = writeln!(t, "                acc{j}_{i} += s{j}_{n} * d{n}_{i};");
+            }
+        }
+    }
+    for j in 0..per_lane {
+        move_down(t, j, lanes, KEYS_A_PASS);
+    }
+    t.push_str("            }\n");
+}
+
+/// Moves the scores of query `j` down by `n` places.
+fn move_down(t: &mut String, j: u32, lanes: u32, n: u32) {
+    for l in n..lanes {
+        let _ = writeln!(t, "                s{j}_{} = s{j}_{l};", l - n);
+    }
 }
 
 /// Rotates rows staged in workgroup memory back: within quads, then across them.
@@ -879,7 +970,7 @@ pub(super) fn write_portable(knobs: &[Knob]) -> String {
     let s = Shape::new(knobs);
     let quads = s.quads;
     let (frame, row, staged) = (s.frame, s.row, staged(quads));
-    let mut t = s.head();
+    let mut t = s.head(false);
     let (mut fix, mut rotated, mut gains) = (BiasFix::Off, [false; 2], 0);
     if let Rows::Coded { k, v, bias } = &s.rows {
         t += &coded_quad_fn("k", k, quads);
