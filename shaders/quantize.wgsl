@@ -49,31 +49,33 @@ fn scale_byte(amax: f32, n: f32) -> u32 {
     return c;
 }
 
+// A quotient by a rounded reciprocal is at most one step off: exact products say where.
+
 // Half away from zero, of t / s for t >= 0, at most top; s > 0.
 fn nearest_away(t: f32, s: f32, top: f32) -> f32 {
-    var q = min(floor(t * (1.0 / s) + 0.5), top);
-    while q < top && (q + 0.5) * s <= t { q += 1.0; }
-    while q > 0.0 && (q - 0.5) * s > t { q -= 1.0; }
-    return q;
+    let q = min(floor(t * (1.0 / s) + 0.5), top);
+    let up = q < top && (q + 0.5) * s <= t;
+    let down = q > 0.0 && (q - 0.5) * s > t;
+    return q + select(0.0, 1.0, up) - select(0.0, 1.0, down);
 }
 
 // Half to even, of t / s, from low to high; s > 0.
 fn nearest_even(t: f32, s: f32, low: f32, high: f32) -> f32 {
-    var q = clamp(round(t * (1.0 / s)), low, high);
+    let q = clamp(round(t * (1.0 / s)), low, high);
     let odd = (i32(q) & 1) != 0;
-    let up = (q + 0.5) * s;
-    let down = (q - 0.5) * s;
-    if q < high && (up < t || (up == t && odd)) { q += 1.0; }
-    else if q > low && (down > t || (down == t && odd)) { q -= 1.0; }
-    return q;
+    let above = (q + 0.5) * s;
+    let below = (q - 0.5) * s;
+    let up = q < high && (above < t || (above == t && odd));
+    let down = q > low && (below > t || (below == t && odd));
+    return q + select(0.0, 1.0, up) - select(0.0, 1.0, down && !up);
 }
 
 // floor(r / s), from low to high; s > 0.
 fn floor_of(r: f32, s: f32, low: f32, high: f32) -> f32 {
-    var q = clamp(floor(r * (1.0 / s)), low, high);
-    while q < high && (q + 1.0) * s <= r { q += 1.0; }
-    while q > low && q * s > r { q -= 1.0; }
-    return q;
+    let q = clamp(floor(r * (1.0 / s)), low, high);
+    let up = q < high && (q + 1.0) * s <= r;
+    let down = q > low && q * s > r;
+    return q + select(0.0, 1.0, up) - select(0.0, 1.0, down);
 }
 
 fn code_of(b: Block, r: f32) -> f32 {
@@ -133,16 +135,87 @@ fn with_zero(b: Block, zero: f32) -> Block {
     return out;
 }
 
-// Candidate k of the searched grids: 0..5 the grid with a zero level, 6..11 the one without.
-fn dual_block(k: u32, amax: f32) -> Block {
-    var gammas = array<f32, 6>(1.0, 0.85, 0.7, 0.6, 0.5, 0.4);
-    let a = amax * gammas[k % 6u];
-    if k < 6u {
-        let c = e4m3_encode(a * (1.0 / most()));
-        return Block(e4m3_decode(c), 0.0, -most(), c, 0u, SYMMETRIC);
+// Candidate of the dual grid: a shrunk scale of the half with a zero level, or of the one without.
+fn dual_block(mid_rise: bool, shrunk: f32) -> Block {
+    let levels = most() + select(0.0, 1.0, mid_rise);
+    let c = e4m3_encode(shrunk * (1.0 / levels));
+    if mid_rise { return Block(e4m3_decode(c), 0.0, -most() - 0.5, c | 0x80u, 0u, DUAL); }
+    return Block(e4m3_decode(c), 0.0, -most(), c, 0u, SYMMETRIC);
+}
+
+// How far t >= 0 is from the nearest level of the grid with a zero level (offset 0) or without (0.5), for four scales.
+fn misses(t: f32, s: vec4<f32>, inverse: vec4<f32>, offset: f32) -> vec4<f32> {
+    let half = 0.5 - offset;
+    let one = vec4<f32>(1.0);
+    let none = vec4<f32>(0.0);
+    var q: vec4<f32>;
+    if BITS == 2u {
+        q = select(none, one, (1.0 - half) * s <= vec4<f32>(t));
+    } else {
+        let top = vec4<f32>(most());
+        let guess = min(floor(t * inverse + half), top);
+        let up = (guess < top) & ((guess + (1.0 - half)) * s <= vec4<f32>(t));
+        let down = (guess > none) & ((guess - half) * s > vec4<f32>(t));
+        q = guess + select(none, one, up) - select(none, one, down);
     }
-    let c = e4m3_encode(a * (1.0 / (most() + 1.0)));
-    return Block(e4m3_decode(c), 0.0, -most() - 0.5, c | 0x80u, 0u, DUAL);
+    return (q + offset) * s - t;
+}
+
+const GAMMAS = vec4<f32>(1.0, 0.85, 0.7, 0.6);
+const LAST_GAMMAS = vec2<f32>(0.5, 0.4);
+
+// The scales of one half of the dual grid: all six factors, each a step of E4M3.
+struct Scales { a: vec4<f32>, b: vec4<f32>, inverse_a: vec4<f32>, inverse_b: vec4<f32> }
+
+fn scale_of(mid_rise: bool, shrunk: f32) -> f32 { return dual_block(mid_rise, shrunk).s; }
+
+fn inverse_of(s: vec4<f32>) -> vec4<f32> { return select(1.0 / s, vec4<f32>(0.0), s == vec4<f32>(0.0)); }
+
+fn scales_of(mid_rise: bool, amax: f32) -> Scales {
+    let g = amax * GAMMAS;
+    let h = amax * LAST_GAMMAS;
+    let a = vec4<f32>(scale_of(mid_rise, g.x), scale_of(mid_rise, g.y), scale_of(mid_rise, g.z), scale_of(mid_rise, g.w));
+    let b = vec4<f32>(scale_of(mid_rise, h.x), scale_of(mid_rise, h.y), 0.0, 0.0);
+    return Scales(a, b, inverse_of(a), inverse_of(b));
+}
+
+// The better of twelve candidates by squared error; the first of equals. Every value is loaded once for all of them.
+fn best_dual(at: u32, by: f32, amax: f32) -> Block {
+    let zero = scales_of(false, amax);
+    let rise = scales_of(true, amax);
+    var zero_a = vec4<f32>(0.0);
+    var rise_a = vec4<f32>(0.0);
+    var both_b = vec4<f32>(0.0); // the last two factors of both
+    for (var q = 0u; q < QUADS; q++) {
+        let v = abs(x[at + q] * by);
+        for (var k = 0u; k < 4u; k++) {
+            let za = misses(v[k], zero.a, zero.inverse_a, 0.0);
+            let ra = misses(v[k], rise.a, rise.inverse_a, 0.5);
+            let zb = misses(v[k], zero.b, zero.inverse_b, 0.0);
+            let rb = misses(v[k], rise.b, rise.inverse_b, 0.5);
+            zero_a += za * za;
+            rise_a += ra * ra;
+            both_b += vec4<f32>(zb.xy * zb.xy, rb.xy * rb.xy);
+        }
+    }
+    var best = zero_a.x;
+    var gamma = GAMMAS.x;
+    var mid_rise = false;
+    for (var k = 1u; k < 12u; k++) {
+        let i = k % 6u;
+        var error = select(zero_a, rise_a, k >= 6u)[i & 3u];
+        var factor = GAMMAS[i & 3u];
+        if i >= 4u {
+            error = both_b[(i - 4u) + select(0u, 2u, k >= 6u)];
+            factor = LAST_GAMMAS[i - 4u];
+        }
+        if error < best {
+            best = error;
+            gamma = factor;
+            mid_rise = k >= 6u;
+        }
+    }
+    return dual_block(mid_rise, amax * gamma);
 }
 
 fn search_block(k: u32, low: f32, high: f32) -> Block {
@@ -178,12 +251,12 @@ fn block_of(at: u32, by: f32) -> Block {
     let amax = max(largest, -least);
     if GRID == SYMMETRIC { return with_scale(SYMMETRIC, -most(), amax, most()); }
     if GRID == ASYMMETRIC { return with_zero(with_scale(ASYMMETRIC, 0.0, largest - least, q_max()), least); }
-    if GRID == DUAL || GRID == SEARCH {
+    if GRID == DUAL { return best_dual(at, by, amax); }
+    if GRID == SEARCH {
         var best = 3.0e38;
-        var chosen = Block(0.0, 0.0, 0.0, 0u, 0u, SYMMETRIC);
-        for (var k = 0u; k < select(6u, 12u, GRID == DUAL); k++) {
-            var b: Block;
-            if GRID == DUAL { b = dual_block(k, amax); } else { b = search_block(k, least, largest); }
+        var chosen = Block(0.0, 0.0, 0.0, 0u, 0u, ASYMMETRIC);
+        for (var k = 0u; k < 6u; k++) {
+            let b = search_block(k, least, largest);
             let e = squared_error(b, at, by);
             if e < best { best = e; chosen = b; }
         }
