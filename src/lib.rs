@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod codec;
 pub mod decode;
+pub mod dump;
 pub mod frame;
 pub mod gpu;
 pub mod media;

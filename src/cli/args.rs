@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::compare::Setting;
+use super::kv::{Layers, PairName};
 use super::values::{self, Attended, KvName, Seed};
 
 const EXAMPLES: &str = "\
@@ -15,6 +16,7 @@ Examples:
   longtake generate --kv int2                       the same film, its cache in 2 bits
   longtake generate -o - | mpv -                    watch while it is made
   longtake compare --n-seeds 3                      what a smaller cache costs, as a report
+  longtake kv dump.safetensors                      what every codec costs on your own keys and values
   longtake devices                                  what it could run on
   longtake info walk.mp4                            how a film was made
 ";
@@ -46,6 +48,19 @@ const COMPARE_AFTER: &str = "\
 Beside REPORT.html lie REPORT.json with every figure and REPORT.csv with a line a run and time window.
 The path of the report is printed on standard output, all else on standard error.";
 
+const KV_EXAMPLES: &str = "\
+Examples:
+  longtake generate --frames 16 --dump-kv rooms.safetensors
+  longtake kv rooms.safetensors                     every codec on that film's keys and values
+  longtake kv mine.safetensors --layout htd --kv qvg-int2,int2 --layers 0,10-12 -v
+  longtake kv rooms.safetensors --kv qvg-int2 --export packed.safetensors
+  longtake kv packed.safetensors --original rooms.safetensors
+";
+
+const KV_AFTER: &str = "\
+FILE is a safetensors file with [tokens, heads, head_dim] or [heads, tokens, head_dim] for each layer: tensors whose names
+differ in k, v, q or key(s), value(s), query(s) alone belong together. The table is printed on standard output.";
+
 const TEMPLATE: &str = "{about}\n\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Long videos, generated chunk by chunk on the GPU that you already have
@@ -65,6 +80,8 @@ pub(super) enum Command {
     Generate(Box<GenerateArgs>),
     /// Measure settings of the cache of keys and values against the 16-bit one
     Compare(Box<CompareArgs>),
+    /// Measure codecs on keys and values from a file, and write or read what they store
+    Kv(Box<KvFileArgs>),
     /// List the devices that a film can be made on
     Devices(ListArgs),
     /// Tell what an MP4, a PNG or a recipe says about its making
@@ -332,6 +349,9 @@ pub(super) struct OutputArgs {
     /// Playback rate, 1 to 1000; never changes the frames [default: the model's]
     #[arg(long, value_name = "N", value_parser = values::fps, env = "LONGTAKE_FPS")]
     pub(super) fps: Option<u32>,
+    /// Also write the keys and values that attention sees at the end, for `longtake kv`
+    #[arg(long, value_name = "FILE", env = "LONGTAKE_DUMP_KV")]
+    pub(super) dump_kv: Option<PathBuf>,
     /// Store no recipe in the film or beside it
     #[arg(long, env = "LONGTAKE_NO_METADATA", value_parser = values::switch)]
     pub(super) no_metadata: bool,
@@ -423,6 +443,81 @@ pub(super) struct CompareArgs {
     /// No progress bar
     #[arg(long, env = "LONGTAKE_NO_PROGRESS", value_parser = values::switch, help_heading = "Messages")]
     pub(super) no_progress: bool,
+}
+
+/// Keys and values from a file. What it shares with `generate` has the same twin, the rest has none.
+#[derive(Debug, Clone, Args)]
+#[command(before_help = KV_EXAMPLES, after_help = KV_AFTER, help_template = TEMPLATE)]
+#[command(next_help_heading = "Input")]
+pub(super) struct KvFileArgs {
+    /// A dump by `generate --dump-kv`, another program's, or what --export wrote
+    pub(super) file: PathBuf,
+    /// How axes run: thd tokens first, htd heads first [default: as the file says, else the shorter axis is the heads]
+    #[arg(long, value_name = "AXES", hide_possible_values = true)]
+    pub(super) layout: Option<AxesArg>,
+    /// Layers to take, such as 0,3-5 [default: all]
+    #[arg(
+        long,
+        value_name = "N,...",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) layers: Layers,
+    /// For a FILE of --export: the dump that it was made from, to measure it against
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kv", "span", "export"])]
+    pub(super) original: Option<PathBuf>,
+
+    /// Settings, as `generate --kv` takes them; KEYS/VALUES for two, off for half floats [default: all]
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        help_heading = "Codecs"
+    )]
+    pub(super) kv: Vec<PairName>,
+    /// Tokens coded together [default: 16 latent frames of a dump by longtake, else all]
+    #[arg(long, value_name = "N", value_parser = values::tokens, help_heading = "Codecs")]
+    pub(super) span: Option<usize>,
+    /// Also measure attention under the corrections of the softmax mass that are not the setting's own
+    #[arg(long, help_heading = "Codecs")]
+    pub(super) corrections: bool,
+    /// Queries that attention is measured with, evenly spaced [default: 64]
+    #[arg(long, value_name = "N", value_parser = values::queries, default_value = "64", hide_default_value = true,
+        help_heading = "Codecs")]
+    pub(super) queries: usize,
+    /// Name or index in `devices`; auto; cpu: no driver [default: auto]
+    #[arg(
+        long,
+        value_name = "NAME|INDEX",
+        env = "LONGTAKE_DEVICE",
+        help_heading = "Codecs"
+    )]
+    pub(super) device: Option<String>,
+    /// auto, or portable: no optional feature, smallest limits [default: auto]
+    #[arg(
+        long,
+        value_name = "TIER",
+        hide_possible_values = true,
+        env = "LONGTAKE_TIER",
+        help_heading = "Codecs"
+    )]
+    pub(super) tier: Option<TierArg>,
+
+    /// Write what one setting stores, in the released layout where it fits that
+    #[arg(short = 'o', long, value_name = "FILE", help_heading = "Output")]
+    pub(super) export: Option<PathBuf>,
+    /// Replace what is there
+    #[arg(short = 'y', long, env = "LONGTAKE_OVERWRITE", value_parser = values::switch, help_heading = "Output")]
+    pub(super) overwrite: bool,
+    /// The figures as JSON on standard output
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch, help_heading = "Messages")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum AxesArg {
+    Thd,
+    Htd,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -1,6 +1,6 @@
 //! From an error to an exit code and to what to do next.
 
-use longtake::{gpu, media, rollout, weights, world};
+use longtake::{dump, gpu, media, rollout, weights, world};
 
 /// Failed while running.
 pub(super) const FAILED: u8 = 1;
@@ -28,6 +28,9 @@ pub(super) enum Fault {
     /// Ended by the user before one comparison had all of its runs.
     #[error("interrupted before the first comparison was whole; nothing was written")]
     NothingWhole,
+    /// Ended by the user before every layer was measured.
+    #[error("interrupted before every layer was measured; nothing was written")]
+    NotMeasured,
 }
 
 /// The exit code of `err`.
@@ -46,7 +49,7 @@ fn code_of(err: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(match err {
             Fault::Usage(_) => USAGE,
             Fault::NoModel(_) => NO_MODEL,
-            Fault::Interrupted | Fault::NothingWhole => INTERRUPTED,
+            Fault::Interrupted | Fault::NothingWhole | Fault::NotMeasured => INTERRUPTED,
         });
     }
     if let Some(err) = err.downcast_ref::<rollout::Error>() {
@@ -61,6 +64,12 @@ fn code_of(err: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(err) = err.downcast_ref::<weights::Error>() {
         return Some(weights_code(err));
     }
+    if let Some(err) = err.downcast_ref::<dump::Error>() {
+        return Some(dump_code(err));
+    }
+    if let Some(err) = err.downcast_ref::<weights::WriteError>() {
+        return Some(write_code(err));
+    }
     err.downcast_ref::<world::Error>().map(|_| USAGE)
 }
 
@@ -68,6 +77,7 @@ fn rollout_code(err: &rollout::Error) -> u8 {
     match err {
         rollout::Error::Gpu(err) => gpu_code(err),
         rollout::Error::Weights(err) => weights_code(err),
+        rollout::Error::Dump(err) => dump_code(err),
         rollout::Error::NoModel { .. } => NO_MODEL,
         rollout::Error::Config { .. } | rollout::Error::Setting(_) | rollout::Error::Window(_) => {
             USAGE
@@ -80,6 +90,22 @@ fn rollout_code(err: &rollout::Error) -> u8 {
 fn weights_code(err: &weights::Error) -> u8 {
     match err {
         weights::Error::NotFound { .. } => NO_MODEL,
+        _ => USAGE,
+    }
+}
+
+fn dump_code(err: &dump::Error) -> u8 {
+    match err {
+        dump::Error::Gpu(err) => gpu_code(err),
+        dump::Error::Write(err) => write_code(err),
+        // A file of keys and values is no model: one that is missing is bad input like any other.
+        _ => USAGE,
+    }
+}
+
+fn write_code(err: &weights::WriteError) -> u8 {
+    match err {
+        weights::WriteError::Io { .. } => FAILED,
         _ => USAGE,
     }
 }

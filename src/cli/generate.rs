@@ -16,7 +16,7 @@ use super::fault::{self, Fault, INTERRUPTED};
 use super::job::Job;
 use super::report::{self, Reporter};
 use super::stop::Stop;
-use super::{Clock, recipe, say};
+use super::{Clock, recipe, say, target};
 
 /// Seconds of the steps before the film.
 #[derive(Debug, Default)]
@@ -86,6 +86,7 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
     let made = rollout(&job, &mut session, &encoder, &stop, reporter);
     let written = encoder.close()?;
     reporter.end_progress();
+    let dumped = dump(args, &mut session, &made, reporter);
     let run = Run {
         job: &job,
         device: &device,
@@ -93,7 +94,42 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
         before,
         clock,
     };
-    run.finish(args, made, written, &mut recipe, reporter)
+    // The film comes first: it is whole whatever became of the dump.
+    let code = run.finish(args, made, written, &mut recipe, reporter)?;
+    dumped.map(|()| code)
+}
+
+/// Writes keys and values where they are asked for, also of a film that the user stopped.
+fn dump(
+    args: &GenerateArgs,
+    session: &mut Session,
+    made: &Made,
+    reporter: &mut Reporter,
+) -> anyhow::Result<()> {
+    let is_due = made.fault.is_none() && 0 < made.chunks;
+    let Some(path) = args.output.dump_kv.as_ref().filter(|_| is_due) else {
+        return Ok(());
+    };
+    let existing = target::existing(args.output.overwrite);
+    let d = session.dump_kv(path, existing).context("--dump-kv")?;
+    let decoded = match d.decoded {
+        0 => String::new(),
+        n => format!(", {n} of them coded in the cache and decoded here"),
+    };
+    reporter.note(&format!(
+        "keys and values of {} in {} layers{decoded}: {}",
+        say::n(count(d.frames), "latent frame"),
+        d.layers,
+        path.display()
+    ));
+    reporter.event(&Event::DumpedKv {
+        path: path.to_string_lossy().into_owned(),
+        layers: d.layers,
+        frames: d.frames,
+        decoded_frames: d.decoded,
+        query_frames: d.query_frames,
+    });
+    Ok(())
 }
 
 /// What a run of the session came to.
@@ -322,10 +358,10 @@ fn writer(args: &GenerateArgs, job: &Job, recipe: &Recipe) -> anyhow::Result<Vid
 }
 
 /// Opens the device that the flags name.
-pub(super) fn open(network: &NetworkArgs) -> anyhow::Result<Device> {
+pub(super) fn open(device: Option<&str>, tier: Option<TierArg>) -> anyhow::Result<Device> {
     Device::open(&Select {
-        device: network.device.clone(),
-        tier: match network.tier {
+        device: device.map(str::to_owned),
+        tier: match tier {
             Some(TierArg::Portable) => TierRequest::Portable,
             _ => TierRequest::Best,
         },
@@ -338,7 +374,7 @@ pub(super) fn open_device(
     network: &NetworkArgs,
     reporter: &mut Reporter,
 ) -> anyhow::Result<Device> {
-    let device = open(network)?;
+    let device = open(network.device.as_deref(), network.tier)?;
     let is_auto = match &network.device {
         Some(name) => name.eq_ignore_ascii_case("auto"),
         None => std::env::var_os("WGPU_ADAPTER_NAME").is_none(),

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use longtake::codec::KvPair;
 use longtake::ops::{BiasFix, KvFormat, WeightFormat};
 use longtake::rollout::{Coded, Config, ModelSource, Walk};
+use longtake::weights;
 use longtake::world::camera::{self, Step};
 use longtake::world::film::{DEFAULT_FILM, DEFAULT_GIVEN, SeedFilm};
 use longtake::world::map::{OnWall, Path as Way};
@@ -183,6 +184,16 @@ impl Job {
         let seed = args.seed.unwrap_or(Seed::Random).number();
         let target = Target::new(&args.output, &scene.model.name, seed)?;
         target::check_json(&target, args.reports.json)?;
+        if let Some(dump) = &args.output.dump_kv {
+            if *dump == target.path {
+                return Err(Fault::Usage(format!(
+                    "--dump-kv and --output name one file; give the dump another: {dump:?}"
+                ))
+                .into());
+            }
+            weights::check_free(dump, target::existing(args.output.overwrite))
+                .context("--dump-kv")?;
+        }
         let kv = Kv::new(&args.kv)?;
         let scale = args.output.scale;
         Ok(Job {

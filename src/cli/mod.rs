@@ -9,6 +9,7 @@ mod fault;
 mod generate;
 mod info;
 mod job;
+mod kv;
 mod parse;
 mod progress;
 mod recipe;
@@ -53,6 +54,7 @@ fn dispatch(cli: Cli, clock: Clock) -> anyhow::Result<u8> {
     match cli.command {
         Some(Command::Generate(args)) => generate::run(*args, &cli.voice, clock),
         Some(Command::Compare(args)) => compare::run(&args, &cli.voice, clock),
+        Some(Command::Kv(args)) => kv::run(&args, &cli.voice),
         Some(Command::Devices(args)) => Ok(devices::run(&args)),
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Completions { shell }) => {

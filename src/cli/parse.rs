@@ -145,6 +145,7 @@ mod tests {
             "longtake --help",
             "longtake generate --help",
             "longtake compare --help",
+            "longtake kv --help",
         ] {
             let help = parsed(line).unwrap_err().to_string();
             assert!(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use longtake::media::{self, Format};
+use longtake::weights::Existing;
 
 use super::args::{FileFormat, OutputArgs};
 use super::fault::Fault;
@@ -57,6 +58,14 @@ impl Target {
 
     pub(super) fn is_stdout(&self) -> bool {
         self.path == Path::new("-")
+    }
+}
+
+/// What `--overwrite` means for a file of tensors.
+pub(super) fn existing(overwrite: bool) -> Existing {
+    match overwrite {
+        true => Existing::Replace,
+        false => Existing::Keep,
     }
 }
 
@@ -143,6 +152,7 @@ mod tests {
             show_given: false,
             scale: None,
             fps: None,
+            dump_kv: None,
             no_metadata: false,
         };
         Target::new(&args, "a/b c", 7)

@@ -169,6 +169,16 @@ pub(super) fn seeds(text: &str) -> Result<u32, String> {
     whole(text, 1000, "seeds")
 }
 
+/// Tokens of a span.
+pub(super) fn tokens(text: &str) -> Result<usize, String> {
+    whole(text, u32::MAX, "tokens").map(|n| n as usize)
+}
+
+/// Queries of a measurement.
+pub(super) fn queries(text: &str) -> Result<usize, String> {
+    whole(text, 65_536, "queries").map(|n| n as usize)
+}
+
 /// Enlargement.
 pub(super) fn scale(text: &str) -> Result<u32, String> {
     whole(text, 1000, "enlargements")

@@ -1,4 +1,5 @@
-//! A tape of a pass's intermediate tensors, for comparison with recorded ones. Blank in production: then it costs nothing.
+//! A tape of a pass's intermediate tensors, for comparison with recorded ones, or of its queries alone, for a dump. Blank
+//! otherwise: then it costs nothing.
 //!
 //! Values that fused kernels never write (a projection before its gate, q after RoPE) are recomputed by the same kernels
 //! without the fusion, from the tensors that do exist.
@@ -17,6 +18,7 @@ pub type Sink<'a> = &'a mut dyn FnMut(&str, Vec<f32>);
 pub struct Tape<'a> {
     sink: Option<Sink<'a>>,
     layer: Option<usize>,
+    queries_only: bool,
 }
 
 impl std::fmt::Debug for Tape<'_> {
@@ -34,6 +36,7 @@ impl<'a> Tape<'a> {
         Tape {
             sink: None,
             layer: None,
+            queries_only: false,
         }
     }
 
@@ -42,7 +45,21 @@ impl<'a> Tape<'a> {
         Tape {
             sink: Some(sink),
             layer: None,
+            queries_only: false,
         }
+    }
+
+    /// Gives `sink` the queries of every block before RoPE, `b<layer>.q_norm`, and nothing else; nothing is computed twice.
+    pub fn queries(sink: Sink<'a>) -> Tape<'a> {
+        Tape {
+            queries_only: true,
+            ..Tape::record(sink)
+        }
+    }
+
+    /// Whether it takes every tensor.
+    fn takes_all(&self) -> bool {
+        self.sink.is_some() && !self.queries_only
     }
 
     pub(super) fn enter(&mut self, layer: usize) {
@@ -69,7 +86,7 @@ impl<'a> Tape<'a> {
         buffer: &Buffer<f32>,
         len: usize,
     ) -> Result<(), Error> {
-        if self.sink.is_some() {
+        if self.takes_all() {
             let values = device.read(buffer, 0..len)?;
             self.put(name, values);
         }
@@ -85,7 +102,7 @@ impl<'a> Tape<'a> {
         n_rows: usize,
         [width, stride]: [usize; 2],
     ) -> Result<(), Error> {
-        if self.sink.is_some() {
+        if self.takes_all() {
             let values = device.read(buffer, 0..n_rows * stride)?;
             self.put(name, column(&values, stride, 0, width));
         }
@@ -117,6 +134,9 @@ impl<'a> Tape<'a> {
         n_rows: usize,
         width: usize,
     ) -> Result<(), Error> {
+        if !self.takes_all() {
+            return Ok(());
+        }
         let y = device.zeros(Purpose::Scratch, "probe", n_rows * matrix.n)?;
         let mut rec = device.recorder();
         linear(
@@ -143,7 +163,7 @@ impl<'a> Tape<'a> {
         name: &str,
         n_rows: usize,
     ) -> Result<(), Error> {
-        if self.sink.is_none() {
+        if !self.takes_all() {
             return Ok(());
         }
         let len = n_rows * dit.config.hidden as usize;
@@ -163,7 +183,7 @@ impl<'a> Tape<'a> {
         block: &Block,
         n_rows: usize,
     ) -> Result<(), Error> {
-        if self.sink.is_none() {
+        if !self.takes_all() {
             return Ok(());
         }
         let d = dit.config.hidden as usize;
@@ -189,6 +209,9 @@ impl<'a> Tape<'a> {
         n_rows: usize,
         d: usize,
     ) -> Result<(), Error> {
+        if !self.takes_all() {
+            return Ok(());
+        }
         self.read(device, "attn_in", &act.h, n_rows * d)?;
         let qkv = device.read(&act.qkv, 0..n_rows * 3 * d)?;
         for (part, name) in ["q_lin", "k_lin", "v"].into_iter().enumerate() {
@@ -211,6 +234,10 @@ impl<'a> Tape<'a> {
             .enumerate()
         {
             let values = column(&qkv, 3 * d, part * d, d);
+            if self.queries_only {
+                self.put(normed, values);
+                return Ok(());
+            }
             let x = device.upload(Purpose::Scratch, "probe", &values)?;
             self.put(normed, values);
             let mut rec = device.recorder();

@@ -71,7 +71,7 @@ pub(super) static CODED_SG: Kernel = Kernel {
 };
 
 /// How the softmax mass that coding noise lends or takes is put right (METHOD 10.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BiasFix {
     /// Not at all.

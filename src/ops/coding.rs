@@ -9,7 +9,7 @@
 use half::f16;
 
 /// Which levels a code stands for, and how the encoder rounds to them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grid {
     /// `(code - m) * scale`, m = 2^(bits-1) - 1; rounds half away from zero (METHOD 4.1, the released grid).
@@ -58,7 +58,7 @@ impl Grid {
 }
 
 /// How a block's scale (and zero) is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleFormat {
     /// One E4M3 byte, and one for a zero, in planes of their own.
@@ -70,7 +70,7 @@ pub enum ScaleFormat {
 }
 
 /// What shares a scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
     /// Neighbouring channels of one token.
@@ -80,7 +80,7 @@ pub enum Axis {
 }
 
 /// The stored form of a tensor's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Coding {
     /// Bits of a code: 2, 3, 4 or 8; 16: half floats as they are, without scales.
     pub bits: u32,
@@ -143,6 +143,11 @@ impl Coding {
     /// Whether rows have scales at all.
     pub fn is_quantized(&self) -> bool {
         self.bits < 16
+    }
+
+    /// Whether scales (and zeros) are E4M3 bytes in planes of their own.
+    pub fn has_scale_bytes(&self) -> bool {
+        self.is_quantized() && self.scales == ScaleFormat::E4m3
     }
 
     /// Words of the codes of one row.
@@ -228,7 +233,7 @@ impl Coding {
 }
 
 /// Bytes of one tensor of one layer in one span.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SpanBytes {
     /// Codes.
     pub codes: u64,
@@ -571,7 +576,8 @@ impl SpanLayout {
     }
 
     /// The tensors of the released format: codes `[head, token, head_dim * bits / 8]`, scales and zeros
-    /// `[head, token, block]` and ids by stage `[head, token]` in bytes, padding left out (METHOD 5.2).
+    /// `[head, token, block]` and ids by stage `[head, token]` in bytes, padding left out (METHOD 5.2). Scales of another
+    /// format are left out too: see [`SpanLayout::export_pairs`].
     pub fn export(&self, words: &[u32]) -> Exported {
         let rows = |at: usize, per_row: usize| self.rows_of(words, at, per_row);
         let blocks = self.coding.blocks(self.head_dim);
@@ -580,8 +586,11 @@ impl SpanLayout {
         let halves = |w: &u32| [*w as u16, (w >> 16) as u16];
         Exported {
             codes: self.export_codes(words),
-            scales: rows(self.scales_at, blocks),
-            zeros: match self.coding.grid.has_zero() {
+            scales: match self.coding.has_scale_bytes() {
+                true => rows(self.scales_at, blocks),
+                false => Vec::new(),
+            },
+            zeros: match self.coding.has_scale_bytes() && self.coding.grid.has_zero() {
                 true => rows(self.zeros_at, blocks),
                 false => Vec::new(),
             },
@@ -625,7 +634,8 @@ impl SpanLayout {
         out
     }
 
-    /// The words of exported tensors: the inverse of [`SpanLayout::export`], head tables left at "nothing".
+    /// The words of exported tensors: the inverse of [`SpanLayout::export`], head tables left at "nothing", scales that
+    /// are no bytes at 0.
     ///
     /// # Panics
     /// When a tensor has another length than `export` gives.
@@ -643,9 +653,11 @@ impl SpanLayout {
             }
         };
         rows(0, 4 * self.coding.row_words(self.head_dim), &e.codes);
-        rows(self.scales_at, blocks, &e.scales);
-        if self.coding.grid.has_zero() {
-            rows(self.zeros_at, blocks, &e.zeros);
+        if self.coding.has_scale_bytes() {
+            rows(self.scales_at, blocks, &e.scales);
+            if self.coding.grid.has_zero() {
+                rows(self.zeros_at, blocks, &e.zeros);
+            }
         }
         for (t, ids) in e.ids.iter().enumerate() {
             rows(self.ids_at + t * stage_words, 1, ids);

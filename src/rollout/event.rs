@@ -126,6 +126,19 @@ pub enum Event {
         /// Where.
         path: String,
     },
+    /// Keys and values were written for other programs.
+    DumpedKv {
+        /// Where.
+        path: String,
+        /// Layers.
+        layers: usize,
+        /// Latent frames.
+        frames: usize,
+        /// Those of them that were coded: the file has them decoded.
+        decoded_frames: usize,
+        /// Latent frames whose queries are in it.
+        query_frames: usize,
+    },
     /// The run is over and its files are whole.
     Done(Summary),
     /// The run stopped.

@@ -2,6 +2,7 @@
 //!
 //! [`Session`] is a film in the making; [`Sampler`] runs one chunk on the device; the rest is pure.
 
+mod dump;
 pub mod event;
 pub mod noise;
 mod plan;
@@ -9,6 +10,7 @@ mod sampler;
 mod schedule;
 mod session;
 
+pub use dump::Dumped;
 pub use sampler::{CacheSetup, Sampler, SamplerError};
 pub use schedule::{Schedule, SigmaTable, Step, Update};
 pub use session::{Chunk, Coded, Config, Error, ModelSource, SPAN_FRAMES, Session, Walk};

@@ -16,14 +16,14 @@ pub(super) struct Plan {
     pub(super) steps: u32,
     /// Frames that attention sees at once at most.
     visible_frames: usize,
-    kv: Option<String>,
+    pub(super) kv: Option<String>,
     memory: MemoryUse,
     /// Largest single buffer in bytes.
     largest: u64,
     /// The cache finds room for at least one frame a page.
     page_fits: bool,
     frame_kv_bytes: u64,
-    model: String,
+    pub(super) model: String,
     device: String,
     tier: String,
     frames: u32,

@@ -215,16 +215,16 @@ pub struct Chunk {
 /// A film in the making. Frame ids count given frames first, from 0.
 #[derive(Debug)]
 pub struct Session {
-    device: Device,
-    sampler: Sampler,
-    walk: Walk,
-    plan: Plan,
+    pub(super) device: Device,
+    pub(super) sampler: Sampler,
+    pub(super) walk: Walk,
+    pub(super) plan: Plan,
     /// Given frames are in the cache.
     started: bool,
     /// Chunks made.
     chunks: u32,
     /// A finished chunk whose keys and values are still to be written: its latents lie on the device.
-    unwritten: Option<Range<i64>>,
+    pub(super) unwritten: Option<Range<i64>>,
     model_secs: f64,
 }
 
@@ -433,7 +433,7 @@ impl Session {
         Ok(())
     }
 
-    fn poses(&self, first: usize, n_frames: usize) -> Vec<f32> {
+    pub(super) fn poses(&self, first: usize, n_frames: usize) -> Vec<f32> {
         self.walk.poses[first..first + n_frames]
             .iter()
             .flat_map(|p| pose_features(*p))
@@ -553,6 +553,9 @@ pub enum Error {
     /// The plan does not fit the device.
     #[error("{0}")]
     WouldNotFit(String),
+    /// A dump of keys and values.
+    #[error(transparent)]
+    Dump(#[from] crate::dump::Error),
     /// The network's output is no picture.
     #[error(
         "the network gave values that are not numbers for frame {frame} (chunk {chunk}) on {device}; the weights or the driver are at fault: try --device cpu for one frame to tell them apart"

@@ -24,11 +24,20 @@ pub(super) struct Entry {
     pub(super) range: Range<usize>,
 }
 
-/// Reads the header of `bytes`, the whole file. Keys are bare names, see [`bare_name`].
+/// What a header says.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    /// Tensors by bare name, see [`bare_name`].
+    pub(super) entries: BTreeMap<String, Entry>,
+    /// What the writer noted beside them.
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// Reads the header of `bytes`, the whole file.
 ///
 /// # Errors
 /// Whatever makes the file unusable before its values are looked at; never panics, on any bytes.
-pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<BTreeMap<String, Entry>, Error> {
+pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Parsed, Error> {
     if bytes.is_empty() {
         return Err(Error::Empty {
             path: path.to_owned(),
@@ -61,7 +70,11 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<BTreeMap<String, Entry>
             });
         }
     }
-    Ok(entries)
+    let noted = metadata.metadata().iter().flatten();
+    Ok(Parsed {
+        entries,
+        metadata: noted.map(|(k, v)| (k.clone(), v.clone())).collect(),
+    })
 }
 
 /// Takes off what training wrappers and other programs put around a tensor's name: every `_fsdp_wrapped_module.` and

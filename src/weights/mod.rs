@@ -1,13 +1,15 @@
 //! Weights on the host: a safetensors file, mapped or built into the program, as checked tensors with bare names.
 //!
-//! A file is accepted whole or not at all, and every refusal says what to do. What is left out: other containers
-//! (`.pt`, which is a pickle), conversion on disk, and everything on the device; uploading is the business of who holds one.
+//! A file is accepted whole or not at all, and every refusal says what to do. [`Writer`] writes such a file tensor by tensor.
+//! What is left out: other containers (`.pt`, which is a pickle), conversion on disk, and everything on the device;
+//! uploading is the business of who holds one.
 
 mod error;
 mod header;
 #[cfg(test)]
 mod sample;
 mod view;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,8 +21,9 @@ use memmap2::Mmap;
 pub use safetensors::Dtype;
 
 pub use error::{Error, Mismatch, Misshaped};
-use header::Entry;
+use header::{Entry, Parsed};
 pub use view::View;
+pub use write::{Existing, Planned, WriteError, Writer, check_free};
 
 /// Bare names that a checkpoint may hold beside the network: heads that only training used.
 ///
@@ -44,6 +47,7 @@ pub struct Weights {
     path: PathBuf,
     data: Data,
     entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
 /// Where the file's bytes are.
@@ -129,12 +133,13 @@ impl Weights {
     }
 
     fn parse(path: PathBuf, data: Data) -> Result<Self, Error> {
-        let entries = header::parse(data.bytes(), &path)?;
+        let Parsed { entries, metadata } = header::parse(data.bytes(), &path)?;
         log::debug!("{} tensors in {path:?}", entries.len());
         Ok(Self {
             path,
             data,
             entries,
+            metadata,
         })
     }
 
@@ -147,6 +152,12 @@ impl Weights {
     /// Bare names of all tensors, sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.entries.keys().map(String::as_str)
+    }
+
+    /// What the file's writer noted beside the tensors; empty where nothing was.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// The tensor called `name`, a bare name.

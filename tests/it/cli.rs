@@ -3,6 +3,7 @@
 mod compare;
 mod film;
 mod kill;
+mod kv;
 mod usage;
 
 use std::ffi::OsStr;

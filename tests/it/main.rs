@@ -6,6 +6,7 @@
 )]
 
 mod cli;
+mod dump;
 mod media;
 mod ops;
 mod rollout;

@@ -19,6 +19,7 @@ use longtake::rollout::Session;
 use serde::Serialize;
 
 pub(super) use self::setting::Setting;
+pub(super) use self::tables::aligned;
 
 use self::files::Files;
 use self::measure::Run;
@@ -138,7 +139,10 @@ fn seeds(args: &CompareArgs) -> Result<Vec<u64>, Fault> {
 }
 
 /// Two equal runs would pass for two samples.
-fn only_once<T: PartialEq + std::fmt::Display>(flag: &str, values: &[T]) -> Result<(), Fault> {
+pub(super) fn only_once<T: PartialEq + std::fmt::Display>(
+    flag: &str,
+    values: &[T],
+) -> Result<(), Fault> {
     let mut rest = values;
     while let [first, others @ ..] = rest {
         if others.contains(first) {

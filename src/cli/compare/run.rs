@@ -116,7 +116,10 @@ impl Studio<'_> {
         reporter.note(title);
         let config = config(self.args, seed, setting)?;
         // A device of its own: the ledger's peak is then this run's, and no run finds kernels that another one compiled.
-        let device = generate::open(&self.args.network)?;
+        let device = {
+            let network = &self.args.network;
+            generate::open(network.device.as_deref(), network.tier)?
+        };
         device.measure_stages();
         let mut session = Session::new(&device, &scene.model, scene.walk.clone(), &config)?;
         reporter.event(&session.plan());

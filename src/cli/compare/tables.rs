@@ -134,7 +134,7 @@ fn line(row: &Row, n_windows: usize) -> Vec<String> {
 }
 
 /// The first column to the left, figures to the right.
-fn aligned(lines: &[Vec<String>]) -> String {
+pub(in crate::cli) fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |i: usize| {
         let cells = lines.iter().filter_map(|line| line.get(i));

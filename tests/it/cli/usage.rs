@@ -13,6 +13,7 @@ fn help_begins_with_examples_and_fits_two_screens() {
         "-h",
         "generate --help",
         "compare --help",
+        "kv --help",
         "devices -h",
     ] {
         let help = scratch.run(line).ok();

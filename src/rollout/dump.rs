@@ -1,0 +1,118 @@
+//! Keys and values of a film into a file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::session::{Error, SPAN_FRAMES, Session};
+use crate::dump::{DumpPlan, DumpWriter, Places, ranges};
+use crate::model::{Pass, Tape};
+use crate::ops::KvFormat;
+use crate::weights::Existing;
+
+/// What a dump holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dumped {
+    /// Layers.
+    pub layers: usize,
+    /// Latent frames.
+    pub frames: usize,
+    /// Those of them that were coded: the dump has what attention reads, decoded.
+    pub decoded: usize,
+    /// Frames whose queries are in it; 0 where every pass was run before.
+    pub query_frames: usize,
+}
+
+impl Session {
+    /// Writes K before RoPE and V of every frame that attention sees, all layers, as it reads them; and the queries of the
+    /// last chunk, from the pass that leaves its keys and values in the cache, which is run for that.
+    ///
+    /// Exact frames alone are stored as the cache has them, decoded ones make it f32. Frame by frame: no layer lies in host
+    /// memory as a whole.
+    ///
+    /// # Errors
+    /// No frame was made yet, the device failed, or the file cannot be written.
+    pub fn dump_kv(&mut self, path: &Path, existing: Existing) -> Result<Dumped, Error> {
+        let mut queries: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        let unwritten = self.unwritten.take();
+        if let Some(frames) = unwritten.clone() {
+            let first = frames.start as usize - self.walk.given.len();
+            let poses = self.poses(first, (frames.end - frames.start) as usize);
+            let mut take = |name: &str, values: Vec<f32>| {
+                let layer = name.trim_start_matches('b').split('.').next();
+                if let Some(layer) = layer.and_then(|l| l.parse().ok()) {
+                    queries.insert(layer, values);
+                }
+            };
+            let pass = Pass {
+                frames,
+                timestep: self.sampler.schedule().context_timestep,
+                poses: &poses,
+                kv_only: true,
+            };
+            self.sampler.pass(&pass, &mut Tape::queries(&mut take))?;
+            self.sampler.wait()?;
+        }
+        let cache = self.sampler.cache();
+        let (shape, frames) = (*cache.shape(), cache.shown().to_vec());
+        if frames.is_empty() {
+            return Err(Error::Setting(
+                "there are no keys and values before the first frame".into(),
+            ));
+        }
+        let is_coded = |f: &&i64| cache.residency().spans().iter().any(|s| s.contains(f));
+        let decoded: Vec<i64> = frames.iter().filter(is_coded).copied().collect();
+        let format = match decoded.is_empty() {
+            true => shape.format,
+            false => KvFormat::F32,
+        };
+        let places = Places {
+            grid: shape.grid,
+            theta: shape.theta,
+            split: shape.split,
+            query_frames: unwritten.map_or(Vec::new(), |f| f.collect()),
+            frames,
+        };
+        let plan = DumpPlan {
+            places,
+            span_frames: SPAN_FRAMES as usize,
+            notes: self.notes(&decoded),
+            n_layers: shape.n_layers,
+            n_heads: shape.n_heads,
+            format,
+        };
+        let mut writer = DumpWriter::create(path, existing, &plan)?;
+        let places = &plan.places;
+        for layer in 0..shape.n_layers {
+            for (at, frame) in places.frames.iter().enumerate() {
+                let (k, v) = cache.read_frame(&self.device, layer, *frame)?;
+                writer.frame(layer, at, &k, &v)?;
+            }
+        }
+        for (layer, q) in &queries {
+            writer.queries(*layer, q)?;
+        }
+        writer.finish()?;
+        Ok(Dumped {
+            layers: shape.n_layers,
+            frames: places.frames.len(),
+            decoded: decoded.len(),
+            query_frames: places.query_frames.len(),
+        })
+    }
+
+    fn notes(&self, decoded: &[i64]) -> BTreeMap<String, String> {
+        let exact = || self.sampler.cache().shape().format.name().to_owned();
+        let mut notes = BTreeMap::from([
+            ("model".to_owned(), self.plan.model.clone()),
+            ("seed".to_owned(), self.plan.seed.to_string()),
+            (
+                "cache".to_owned(),
+                self.plan.kv.clone().unwrap_or_else(exact),
+            ),
+        ]);
+        if !decoded.is_empty() {
+            notes.insert("decoded_frames".to_owned(), ranges(decoded));
+        }
+        notes
+    }
+}
