@@ -13,7 +13,8 @@ pub(super) struct ShelfPage {
     pub(super) slots: Vec<Option<Range<i64>>>,
 }
 
-/// All pages of spans. A page holds spans of one length and setting; it is as long as the plan still has spans to come.
+/// All pages of spans. A page holds spans of one length and setting; the last one of a kind is only as long as the plan
+/// has spans of that kind.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shelf {
     pages: Vec<ShelfPage>,
@@ -21,7 +22,7 @@ pub(super) struct Shelf {
 
 impl Shelf {
     /// Finds a slot for a span: (page, slot). Opens a page of at most `page_spans` slots when there is none free, no longer
-    /// than what `planned` spans in all still need.
+    /// than what `planned` spans of this length, resident at once, still need.
     pub(super) fn place(
         &mut self,
         span: Range<i64>,
@@ -30,17 +31,17 @@ impl Shelf {
         planned: usize,
     ) -> (usize, usize) {
         let span_frames = (span.end - span.start) as usize;
-        let fits = |p: &ShelfPage| p.span_frames == span_frames && p.setting == setting;
+        let mut held = 0;
         for (i, page) in self.pages.iter_mut().enumerate() {
-            if !fits(page) {
+            if page.span_frames != span_frames || page.setting != setting {
                 continue;
             }
+            held += page.slots.len();
             if let Some(slot) = page.slots.iter().position(Option::is_none) {
                 page.slots[slot] = Some(span);
                 return (i, slot);
             }
         }
-        let held: usize = self.pages.iter().map(|p| p.slots.len()).sum();
         let n = page_spans.min(planned.saturating_sub(held)).max(1);
         let mut slots = vec![None; n];
         slots[0] = Some(span);
@@ -88,6 +89,15 @@ mod tests {
         assert_eq!(places, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]);
         assert_eq!(s.pages()[1].slots.len(), 2);
         assert_eq!(s.find(19), Some((0, 2, 3)));
+    }
+
+    #[test]
+    fn a_span_of_another_length_takes_no_more_than_its_own_slot() {
+        let mut s = Shelf::default();
+        s.place(1..8, 0, 3, 1);
+        s.place(8..16, 0, 3, 2);
+        let slots: Vec<_> = s.pages().iter().map(|p| p.slots.len()).collect();
+        assert_eq!(slots, [1, 2]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Coded spans: their pages, the coding of one, and what attention and accounting read of them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -16,8 +17,9 @@ use crate::ops::{
 
 /// Bytes of one layer's keys in a page of spans that the planner aims at.
 const PAGE_BYTES: u64 = 16 << 20;
-/// Spans of a page at most: a page is allocated whole, so this bounds what is held for spans to come.
-const PAGE_SPANS: usize = 16;
+/// Spans of a page at most: a page is allocated whole, so this bounds what is held for spans to come. A page more is a
+/// dispatch more, which this many spans outweigh.
+const PAGE_SPANS: usize = 8;
 
 /// What is coded in a film, settled once.
 #[derive(Debug, Clone)]
@@ -26,10 +28,8 @@ pub struct SpansPlan {
     pub pair: KvPair,
     /// Exact frames that are resident at once at most.
     pub exact_frames: usize,
-    /// Spans that are resident at once at most.
-    max_spans: usize,
-    /// Frames of the longest span.
-    span_frames: usize,
+    /// Spans that are resident at once at most, by their frames.
+    most: BTreeMap<usize, usize>,
     /// Every span in the order it is coded, and those that leave before the next: what pages will be opened for.
     steps: Vec<super::Step>,
 }
@@ -47,25 +47,37 @@ impl SpansPlan {
     ) -> Result<Option<SpansPlan>, CacheError> {
         pair.check(head_dim).map_err(CacheError::Codec)?;
         let mut r = Residency::default();
-        let (mut exact_frames, mut max_spans, mut span_frames) = (0, 0, 0);
+        let (mut exact_frames, mut most) = (0, BTreeMap::new());
         let (mut steps, mut at) = (Vec::new(), 0i64);
         for n in chunks {
             let step = r.begin(policy, at..at + n as i64)?;
             at += n as i64;
             exact_frames = exact_frames.max(r.exact().len());
             // A span that leaves in the same step still needed its slot beside the others.
-            max_spans = max_spans.max(r.spans().len() + step.free_spans.len());
-            let longest = step.code.iter().map(|s| (s.end - s.start) as usize).max();
-            span_frames = span_frames.max(longest.unwrap_or(0));
+            let held = r.spans().iter().chain(&step.free_spans);
+            for (frames, n) in by_frames(held) {
+                let most = most.entry(frames).or_default();
+                *most = n.max(*most);
+            }
             steps.push(step);
         }
-        Ok((span_frames > 0).then_some(SpansPlan {
+        Ok((!most.is_empty()).then_some(SpansPlan {
             pair,
             exact_frames,
-            max_spans,
-            span_frames,
+            most,
             steps,
         }))
+    }
+
+    /// Frames of the longest span.
+    fn span_frames(&self) -> usize {
+        self.most.last_key_value().map_or(0, |(frames, _)| *frames)
+    }
+
+    /// Spans as long as this one that are resident at once at most.
+    fn planned(&self, span: &Range<i64>) -> usize {
+        let frames = (span.end - span.start) as usize;
+        self.most.get(&frames).copied().unwrap_or(1)
     }
 
     fn shape(&self, cache: &CacheShape, frames: usize) -> SpanShape {
@@ -83,7 +95,7 @@ impl SpansPlan {
             for span in &step.code {
                 let shape = self.shape(cache, (span.end - span.start) as usize);
                 let n = page_spans(cache, &self.pair, shape, caps);
-                shelf.place(span.clone(), 0, n, self.max_spans);
+                shelf.place(span.clone(), 0, n, self.planned(span));
             }
             step.free_spans.iter().for_each(|s| shelf.remove(s));
         }
@@ -92,7 +104,7 @@ impl SpansPlan {
             let words = self.pair.k.layout(shape).words + self.pair.v.layout(shape).words;
             (4 * p.slots.len() * words * cache.n_layers) as u64
         };
-        let longest = self.shape(cache, self.span_frames);
+        let longest = self.shape(cache, self.span_frames());
         (
             shelf.pages().iter().map(page).sum(),
             shelf.pages().len() as u64 * Positions::BYTES,
@@ -102,7 +114,7 @@ impl SpansPlan {
 
     /// The largest single buffer: one span, or the encoder's rows of one head.
     pub fn largest(&self, cache: &CacheShape) -> u64 {
-        let shape = self.shape(cache, self.span_frames);
+        let shape = self.shape(cache, self.span_frames());
         let span = self
             .pair
             .k
@@ -111,6 +123,15 @@ impl SpansPlan {
             .max(self.pair.v.layout(shape).words);
         (4 * span.max(shape.tokens * shape.head_dim)) as u64
     }
+}
+
+/// How many spans there are of each length in frames.
+fn by_frames<'a>(spans: impl Iterator<Item = &'a Range<i64>>) -> BTreeMap<usize, usize> {
+    let mut n = BTreeMap::new();
+    for span in spans {
+        *n.entry((span.end - span.start) as usize).or_default() += 1;
+    }
+    n
 }
 
 /// Spans of a page on this device.
@@ -217,14 +238,14 @@ impl Spans {
             span.clone(),
             setting,
             page_spans(&self.cache, &pair, shape, device.caps()),
-            self.plan.max_spans,
+            self.plan.planned(&span),
         );
         if page == self.pages.len() {
             let made = self.open(device, &pair, shape, self.shelf.pages()[page].slots.len())?;
             self.pages.push(made);
         }
         if self.scratch.is_none() {
-            let longest = self.plan.shape(&self.cache, self.plan.span_frames);
+            let longest = self.plan.shape(&self.cache, self.plan.span_frames());
             let made = EncodeScratch::new(device, &pair, longest, self.cache.n_layers)?;
             self.scratch = Some(made);
         }

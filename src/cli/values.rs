@@ -109,7 +109,7 @@ impl FromStr for KvName {
         };
         let known = KvName(name.to_owned());
         if known.exact().is_none() {
-            codec::BlockCodec::parse(name, true)
+            codec::KvPair::of(name, name)
                 .map_err(|why| format!("{why}, and off, f32, f16, bf16"))?;
         }
         Ok(known)

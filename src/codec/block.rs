@@ -154,7 +154,7 @@ impl BlockCodec {
             }
             _ => {
                 return Err(format!(
-                    "{part:?}: there are block, stages, centroids, rounds, grid, scales, axis, clip, hadamard and guard"
+                    "{part:?}: there are block, stages, centroids, rounds, grid, scales, axis, clip, hadamard, guard and bias"
                 ));
             }
         }

@@ -70,6 +70,22 @@ pub struct KvPair {
     pub bias: BiasFix,
 }
 
+/// A setting without its part `bias`, and what that said.
+fn without_bias(text: &str) -> Result<(String, Option<BiasFix>), String> {
+    let mut bias = None;
+    let mut rest = Vec::new();
+    for part in text.split(':') {
+        match part.strip_prefix("bias=") {
+            None => rest.push(part),
+            Some("off") => bias = Some(BiasFix::Off),
+            Some("step") => bias = Some(BiasFix::Step),
+            Some("energy") => bias = Some(BiasFix::Energy),
+            Some(_) => return Err(format!("{part:?}: write off, step or energy")),
+        }
+    }
+    Ok((rest.join(":"), bias))
+}
+
 /// Names of all settings, for help and errors.
 pub const NAMES: [&str; 14] = [
     "int2",
@@ -89,11 +105,17 @@ pub const NAMES: [&str; 14] = [
 ];
 
 impl KvPair {
-    /// K by one setting and V by another, as [`BlockCodec::parse`] takes them; `off` leaves a tensor in halves.
+    /// K by one setting and V by another, as [`BlockCodec::parse`] takes them; `off` leaves a tensor in halves. Among K's
+    /// parts may be `bias=off|step|energy`, the correction of the softmax mass.
     ///
     /// # Errors
     /// A name or part that there is not, in a sentence; or `off` for both.
     pub fn of(k: &str, v: &str) -> Result<KvPair, String> {
+        let name = match k == v {
+            true => k.to_owned(),
+            false => format!("{k}/{v}"),
+        };
+        let ((k, bias), (v, _)) = (without_bias(k)?, without_bias(v)?);
         let (off_k, off_v) = (k == "off", v == "off");
         if off_k && off_v {
             return Err("neither keys nor values are to be coded".to_owned());
@@ -103,18 +125,14 @@ impl KvPair {
             Ok(Arc::new(BlockCodec::parse(name, is_k)?))
         };
         Ok(KvPair {
-            name: if k == v {
-                k.to_owned()
-            } else {
-                format!("{k}/{v}")
-            },
-            k: if off_k { halves() } else { half(k, true)? },
-            v: if off_v { halves() } else { half(v, false)? },
+            name,
+            k: if off_k { halves() } else { half(&k, true)? },
+            v: if off_v { halves() } else { half(&v, false)? },
             // As released, or what measured best with ours.
-            bias: match k.starts_with("int") {
+            bias: bias.unwrap_or(match k.starts_with("int") {
                 true => BiasFix::Energy,
                 false => BiasFix::Off,
-            },
+            }),
         })
     }
 
@@ -130,5 +148,26 @@ impl KvPair {
     pub fn check(&self, head_dim: usize) -> Result<(), String> {
         self.k.coding(head_dim).check(head_dim)?;
         self.v.coding(head_dim).check(head_dim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_correction_is_the_settings_own_unless_it_is_named() {
+        let bias = |k: &str, v: &str| KvPair::of(k, v).map(|p| p.bias);
+        assert_eq!(bias("int2", "int2"), Ok(BiasFix::Energy));
+        assert_eq!(bias("qvg-int2", "int2"), Ok(BiasFix::Off));
+        let named = "int2:bias=off:block=32";
+        assert_eq!(bias(named, named), Ok(BiasFix::Off));
+        assert_eq!(bias("int2:bias=step", "off"), Ok(BiasFix::Step));
+        assert_eq!(KvPair::of(named, named).unwrap().name, named);
+        assert!(
+            bias("int2:bias=some", "int2")
+                .unwrap_err()
+                .contains("energy")
+        );
     }
 }
