@@ -14,17 +14,19 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
     if g >= params.n_groups || row >= params.n_rows { return; }
     let at = row * params.n_quads;
     for (var q = 0u; q < params.n_quads; q++) {
-        let v = x[at + q] * params.norm;
+        let v = x[at + q];
         let p = vec4<f32>(v.x + v.y, v.x - v.y, v.z + v.w, v.z - v.w);
         x[at + q] = vec4<f32>(p.x + p.z, p.y + p.w, p.x - p.z, p.y - p.w);
     }
+    // The norm comes last: before, a compiler may take it out of the sums, and codes would depend on the driver.
     for (var half = 1u; half < params.n_quads; half *= 2u) {
+        let norm = select(1.0, params.norm, half * 2u == params.n_quads);
         for (var q = 0u; q < params.n_quads / 2u; q++) {
             let a_at = at + (q / half) * 2u * half + q % half;
             let a = x[a_at];
             let b = x[a_at + half];
-            x[a_at] = a + b;
-            x[a_at + half] = a - b;
+            x[a_at] = (a + b) * norm;
+            x[a_at + half] = (a - b) * norm;
         }
     }
 }

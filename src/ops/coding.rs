@@ -725,9 +725,13 @@ pub fn bf16_round(x: f32) -> f32 {
     half::bf16::from_f32(x).to_f32()
 }
 
-/// A row times the orthonormal Hadamard matrix of its size, Sylvester order; sums in f64 (METHOD 9.3).
+/// A row times the orthonormal Hadamard matrix of its size, Sylvester order (METHOD 9.3).
+///
+/// In f32 and in the kernel's order, operation by operation: codes are rounded from these values, and must not depend on
+/// where they were computed.
 pub fn hadamard(row: &[f32]) -> Vec<f32> {
-    let mut y: Vec<f64> = row.iter().map(|v| f64::from(*v)).collect();
+    let norm = (1.0 / (row.len() as f64).sqrt()) as f32;
+    let mut y = row.to_vec();
     let mut half = 1;
     while half < y.len() {
         for pair in y.chunks_exact_mut(2 * half) {
@@ -738,8 +742,7 @@ pub fn hadamard(row: &[f32]) -> Vec<f32> {
         }
         half *= 2;
     }
-    let norm = 1.0 / (row.len() as f64).sqrt();
-    y.into_iter().map(|v| (v * norm) as f32).collect()
+    y.into_iter().map(|v| v * norm).collect()
 }
 
 /// One centroid for 146.25 tokens, 8 to 256 (METHOD 10.4).

@@ -1,0 +1,117 @@
+//! Spans coded on the device against the CPU twins: every word, for every named setting, over sizes and values that trip.
+
+use longtake::codec::{KvPair, NAMES, SpanShape};
+use longtake::dump::{CodedLayer, Queries, Rows, spans};
+use longtake::gpu::Device;
+use longtake::ops::SpanLayout;
+
+use crate::support::{self, hash, values};
+
+/// Rows whose blocks are constant, zero, tiny or huge as often as ordinary.
+fn odd(seed: u64, shape: SpanShape) -> Vec<f32> {
+    let mut v = values(seed, shape.n_heads * shape.tokens * shape.head_dim);
+    for (i, block) in v.chunks_mut(16).enumerate() {
+        match hash(seed, i as u64) % 8 {
+            0 => block.fill(0.0),
+            1 => block.fill(-0.75),
+            2 => block.iter_mut().for_each(|x| *x *= 1e-5),
+            // Scales of 2 bits would be above E4M3's 448.
+            3 => block.iter_mut().for_each(|x| *x *= 6000.0),
+            4 => block[3] = 90.0,
+            _ => {}
+        }
+    }
+    v
+}
+
+/// A tensor's words without its tables of energy, which are sums of floats in an order of each executor's own.
+fn exact_words(l: &SpanLayout, words: &[u32]) -> Vec<u32> {
+    let mut w = words.to_vec();
+    if l.coding.head_table {
+        let table = 1 + l.coding.gains(l.head_dim);
+        for head in 0..l.n_heads {
+            w[l.heads_at + head * table + 1..l.heads_at + (head + 1) * table].fill(0);
+        }
+    }
+    w
+}
+
+fn gains(l: &SpanLayout, words: &[u32]) -> Vec<f32> {
+    let table = 1 + l.coding.gains(l.head_dim);
+    let of = |head: usize| &words[l.heads_at + head * table + 1..l.heads_at + (head + 1) * table];
+    match l.coding.head_table {
+        true => (0..l.n_heads)
+            .flat_map(of)
+            .map(|w| f32::from_bits(*w))
+            .collect(),
+        false => Vec::new(),
+    }
+}
+
+fn check(device: &Device, name: &str, shape: SpanShape, per_span: usize) {
+    let pair = KvPair::of(name, name).unwrap();
+    let rows = Rows {
+        shape,
+        k: odd(1, shape),
+        v: odd(2, shape),
+        queries: Queries {
+            rows: Vec::new(),
+            n: 0,
+            are_keys: true,
+        },
+    };
+    let cuts = spans(shape.tokens, per_span);
+    let on = |device: &Device| CodedLayer::encode(device, &pair, &rows, &cuts).unwrap();
+    let (got, want) = (on(device), on(&Device::twin()));
+    for (got, want) in got.spans.iter().zip(&want.spans) {
+        for (i, l) in want.layouts.iter().enumerate() {
+            let what = format!("{name} {shape:?}, {} of {:?}", ["K", "V"][i], want.tokens);
+            let (a, b) = (&got.words[i], &want.words[i]);
+            let (x, y) = (exact_words(l, a), exact_words(l, b));
+            let differ = x.iter().zip(&y).position(|(x, y)| x != y);
+            assert_eq!(differ, None, "{what}: a word differs, of {l:?}");
+            // Energies are means over the span: the error of a sum of n terms, beside its largest.
+            let bound = |all: &[f32]| {
+                let n = (l.tokens * l.head_dim) as f32;
+                let most = all.iter().fold(0f32, |m, g| m.max(g.abs()));
+                f32::EPSILON * n * most.max(1e6)
+            };
+            let (a, b) = (gains(l, a), gains(l, b));
+            for (x, y) in a.iter().zip(&b) {
+                assert!((x - y).abs() <= bound(&b), "{what}: energy {x} for {y}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_setting_codes_the_twins_words() {
+    for gpu in support::gpus() {
+        for name in NAMES {
+            // Spans of 19 tokens, the last one of 7: no multiple of anything, and a warm start.
+            let shape = SpanShape {
+                n_heads: 3,
+                head_dim: 64,
+                tokens: 45,
+            };
+            check(&gpu.device, name, shape, 19);
+        }
+    }
+}
+
+#[test]
+fn spans_of_one_token_and_heads_of_every_width_are_coded() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    for name in ["int2", "int3", "qvg-pro", "kivi-int2"] {
+        for (head_dim, tokens) in [(32, 1), (64, 1), (128, 34), (256, 5)] {
+            let shape = SpanShape {
+                n_heads: 2,
+                head_dim,
+                tokens,
+            };
+            check(device, name, shape, tokens);
+        }
+    }
+}
