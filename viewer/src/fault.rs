@@ -32,7 +32,7 @@ impl Fault {
 
     /// From the library's error.
     pub fn of(error: &Error) -> Fault {
-        let self_check = "If it comes back: `longtake generate --device cpu --frames 1` tells a driver's fault from one of the weights.";
+        let self_check = "If it comes back: longtake generate --device cpu --frames 1 tells a driver's fault from one of the weights.";
         let (headline, advice, again) = match error {
             Error::BadFrames { chunk, .. } => (
                 format!("Stopped: chunk {chunk} came out as NaN, not as a picture"),

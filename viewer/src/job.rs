@@ -84,7 +84,7 @@ impl Widths {
 
 /// Codec families that can be chosen: the prefix of their settings, and what to call them.
 pub const FAMILIES: [(&str, &str); 5] = [
-    ("", "int (longtake's own)"),
+    ("", "int"),
     ("qvg-", "qvg"),
     ("rtn-", "rtn"),
     ("kivi-", "kivi"),

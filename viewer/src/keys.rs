@@ -6,7 +6,7 @@ use crate::job::{Width, Widths};
 use crate::state::{Effect, Phase, State};
 
 /// Keys and what they do, as `?` shows them.
-pub const TABLE: [(&str, &str); 24] = [
+pub const TABLE: [(&str, &str); 25] = [
     ("Enter", "walk; again: steer"),
     ("W A S D", "steer: forward, left, back, right"),
     (
@@ -27,6 +27,7 @@ pub const TABLE: [(&str, &str); 24] = [
     ("P", "stop making, go on making"),
     ("S", "save the frame as PNG"),
     ("Ctrl S", "save the film as MP4"),
+    ("Shift S", "save the way as a camera file"),
     ("R", "the same film again: same seed"),
     ("Ctrl N", "a new film by the settings"),
     ("F2", "settings"),
@@ -115,6 +116,7 @@ fn plain(ctx: &Context, s: &mut State, key: Key, m: Modifiers, on_film: bool) {
         Key::L if m.shift => s.play.repeat_all(),
         Key::L => s.play.mark(),
         Key::P => s.stop_or_go(),
+        Key::S if m.shift => s.save_path(),
         Key::S => s.save_frame(),
         Key::R if s.phase != Phase::Empty => s.again(),
         Key::F2 => s.show.settings = !s.show.settings,

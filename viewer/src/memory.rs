@@ -235,7 +235,7 @@ mod tests {
         (kv.exact_frames, kv.coded_frames) = (8, 4);
         (kv.k.coded.codes, kv.coded_bytes) = (134, 300);
         let s = Sample::new(1, &memory, &kv, 2, [2, 0]);
-        assert_eq!((s.of(Part::Codes), s.of(Part::Exact)), (100, 600));
+        assert_eq!((s.of(Part::Codes), s.of(Part::Exact)), (200, 500));
         assert_eq!(s.of(Part::Tables), 0);
     }
 

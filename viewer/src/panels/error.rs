@@ -90,6 +90,7 @@ pub fn show(ui: &mut Ui, s: &mut State, fault: &Fault) {
     y += 12.0;
     let well = Rect::from_min_size(pos2(rect.left() + 28.0, y), vec2(wide - 56.0, list));
     p.rect_filled(well, 4.0, t.well);
+    p.rect_stroke(well, 4.0, Stroke::new(1.0, t.line), StrokeKind::Inside);
     let mut line = y + 10.0;
     for g in causes {
         let h = g.size().y + 4.0;

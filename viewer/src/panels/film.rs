@@ -222,7 +222,10 @@ fn truth(ui: &mut Ui, s: &mut State, film: Rect) {
             (picture.bottom() + rect.bottom()) / 2.0,
         ),
         Align2::LEFT_CENTER,
-        format!("true view here · {db}"),
+        match size.x < 120.0 {
+            true => db,
+            false => format!("true view here · {db}"),
+        },
         TextStyle::Small.resolve(ui.style()),
         tokens::OVER_TEXT,
     );

@@ -313,12 +313,15 @@ fn speed(ui: &mut Ui, s: &State) {
     let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
     let p = ui.painter();
     let small = TextStyle::Small.resolve(ui.style());
-    let texts = phases.map(|(name, secs, colour)| {
-        (
-            p.layout_no_wrap(format!("{name} {}", say::secs(secs)), small.clone(), t.text),
-            colour,
-        )
-    });
+    let layout = |name: String| p.layout_no_wrap(name, small.clone(), t.text);
+    let full =
+        phases.map(|(name, secs, colour)| (layout(format!("{name} {}", say::secs(secs))), colour));
+    // In a narrow pane the names alone: the bar shows the shares.
+    let fits = full.iter().map(|(g, _)| g.size().x + 14.0).sum::<f32>() <= rect.width();
+    let texts = match fits {
+        true => full,
+        false => phases.map(|(name, _, colour)| (layout(name.to_owned()), colour)),
+    };
     let words: f32 = texts.iter().map(|(g, _)| g.size().x + 12.0).sum();
     let gap = ((rect.width() - words) / 3.0).clamp(2.0, 14.0);
     let mut x = rect.left();

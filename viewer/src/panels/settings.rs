@@ -22,13 +22,15 @@ pub fn show(ui: &mut Ui, s: &mut State) {
             });
             line(ui, "Walk", |ui| {
                 ComboBox::from_id_salt("walk")
-                    .width(120.0)
+                    .width(140.0)
                     .selected_text(format!("film {}", s.job.film))
                     .show_ui(ui, |ui| {
                         for i in 0..SeedFilm::count() {
                             ui.selectable_value(&mut s.job.film, i, format!("film {i}"));
                         }
-                    });
+                    })
+                    .response
+                    .accessible_name("Walk");
             });
             number(ui, "Seed", &mut s.job.seed, 0..=u64::from(u32::MAX), "");
             let mut given = s.job.given as u64;
@@ -45,13 +47,15 @@ pub fn show(ui: &mut Ui, s: &mut State) {
             small(ui, "Span", &mut s.job.span, 1..=64);
             line(ui, "Codec", |ui| {
                 ComboBox::from_id_salt("codec")
-                    .width(120.0)
+                    .width(140.0)
                     .selected_text(FAMILIES[s.job.family].1)
                     .show_ui(ui, |ui| {
                         for (i, (_, name)) in FAMILIES.iter().enumerate() {
                             ui.selectable_value(&mut s.job.family, i, *name);
                         }
-                    });
+                    })
+                    .response
+                    .accessible_name("Codec");
             });
             fits(ui, s);
             divider(ui);
@@ -161,7 +165,9 @@ fn device(ui: &mut Ui, s: &mut State) {
             {
                 chosen = Some(s.devices.len());
             }
-        });
+        })
+        .response
+        .accessible_name("Device");
     if let Some(i) = chosen {
         s.choose_device(i);
     }
