@@ -181,6 +181,23 @@ fn step_of(keys: u8) -> Step {
         .unwrap_or_else(|| world::Action::Stay.into())
 }
 
+/// Steps that undo one, where no wall was in the way: it turned first, so its movements are taken back first.
+fn undo(step: Step) -> Vec<Step> {
+    let (turns, moves): (Vec<_>, Vec<_>) = step
+        .actions()
+        .filter(|a| *a != world::Action::Stay)
+        .partition(|a| matches!(a, world::Action::TurnLeft | world::Action::TurnRight));
+    [moves, turns]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .filter_map(|part| {
+            let names: Vec<&str> = part.iter().map(|a| a.inverse().name()).collect();
+            let steps = world::camera::parse(&names.join("+")).ok()?;
+            steps.first().copied()
+        })
+        .collect()
+}
+
 /// Tells the window: a message, and that there is one.
 struct Out {
     messages: SyncSender<Message>,
@@ -380,6 +397,8 @@ struct Run {
     path: Vec<Step>,
     /// The way on while nobody steers.
     tour: VecDeque<Step>,
+    /// Made frames when the reins were taken.
+    taken: Option<usize>,
     /// Widths, and the number of made frames from which on they hold.
     bits: Vec<(usize, Widths)>,
     chunk_frames: usize,
@@ -418,6 +437,7 @@ impl Run {
             film,
             path: Vec::new(),
             tour: VecDeque::new(),
+            taken: None,
             bits: vec![(0, job.widths)],
             chunk_frames: model.config.chunk_frames as usize,
             encoded: 0.0,
@@ -440,8 +460,17 @@ impl Run {
     /// The next step: what is held, or the tour over everything seen so far.
     fn step(&mut self, reins: &Reins) -> Step {
         if reins.steering.load(Ordering::Relaxed) {
+            self.taken.get_or_insert(self.path.len());
             self.tour.clear();
             return reins.step();
+        }
+        if let Some(from) = self.taken.take() {
+            // Back the way it was steered: a tour knows single actions only, and these may not lead to where it stands.
+            self.tour = self.path[from.min(self.path.len())..]
+                .iter()
+                .rev()
+                .flat_map(|step| undo(*step))
+                .collect();
         }
         if self.tour.is_empty() {
             let way = world::tour(&self.poses, 256);
@@ -639,6 +668,16 @@ mod tests {
         reins.key(4, true);
         assert_eq!(reins.step().to_string(), "left");
         assert_eq!(reins.step().to_string(), "left", "held on");
+    }
+
+    #[test]
+    fn steered_steps_can_be_walked_back() {
+        let start = Pose { x: 3, y: -5, k: 2 };
+        let way = world::camera::parse("w+left,a,d+w-2,right,stay,s+right").unwrap();
+        let there = way.iter().fold(start, |p, s| s.after(p));
+        assert_ne!(there, start);
+        let back = way.iter().rev().flat_map(|s| undo(*s));
+        assert_eq!(back.fold(there, |p, s| s.after(p)), start);
     }
 
     #[test]
