@@ -754,7 +754,7 @@ impl State {
             self.drift.push(&frame);
             let truth = truth.and_then(|t| {
                 let db = quality::psnr(quality::mse(&frame, &t).ok()?);
-                Some((Arc::new(t), db))
+                Some((t, db))
             });
             self.film.shots.push(Shot {
                 frame: Arc::new(frame),

@@ -89,7 +89,7 @@ pub struct Made {
     /// Its pictures, with where they were taken and what led there.
     pub frames: Vec<(Frame, Pose, Step)>,
     /// True pictures at those poses, where the walk has them.
-    pub truth: Vec<Option<Frame>>,
+    pub truth: Vec<Option<Arc<Frame>>>,
     /// Seconds by phase.
     pub split: Split,
     /// Device memory.
@@ -390,6 +390,8 @@ struct Run {
     job: Job,
     session: Session,
     film: SeedFilm,
+    /// Its frames, shared with the window.
+    truths: Vec<Arc<Frame>>,
     given: usize,
     /// Every pose so far, given ones first.
     poses: Vec<Pose>,
@@ -434,6 +436,7 @@ impl Run {
             session,
             given: poses.len(),
             poses,
+            truths: film.frames.iter().cloned().map(Arc::new).collect(),
             film,
             path: Vec::new(),
             tour: VecDeque::new(),
@@ -448,6 +451,12 @@ impl Run {
     fn layers(&self) -> Result<u64, Fault> {
         let model = ModelSource::rooms().map_err(|e| Fault::of(&e))?;
         Ok(u64::from(model.config.layers))
+    }
+
+    /// The true picture at a pose, where the walk has one.
+    fn truth(&self, pose: Pose) -> Option<Arc<Frame>> {
+        let i = self.film.poses.iter().position(|seen| *seen == pose)?;
+        self.truths.get(i).cloned()
     }
 
     fn set_bits(&mut self, widths: Widths) -> Result<(), Fault> {
@@ -563,10 +572,7 @@ impl Run {
         let steps = &self.path[first..];
         Ok(Some(Made {
             first,
-            truth: poses
-                .iter()
-                .map(|p| self.film.true_frame(*p).cloned())
-                .collect(),
+            truth: poses.iter().map(|p| self.truth(*p)).collect(),
             frames: chunk
                 .frames
                 .into_iter()

@@ -3,6 +3,8 @@
 //! Needs `Xvfb`, `xdotool` and ImageMagick's `import`; without them it is skipped, and under `LONGTAKE_REQUIRE_WINDOW=1` that is a
 //! failure.
 
+#![expect(clippy::unwrap_used, reason = "what fails here is the test's result")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

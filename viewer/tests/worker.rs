@@ -1,5 +1,7 @@
 //! The rollout thread on a device, without a window.
 
+#![expect(clippy::unwrap_used, reason = "what fails here is the test's result")]
+
 use std::time::Duration;
 
 use longtake::frame::Frame;
