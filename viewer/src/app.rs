@@ -368,8 +368,9 @@ impl ApplicationHandler<Wake> for App {
             Wake::Worker => {
                 let mut heard = false;
                 while let Ok(message) = self.messages.try_recv() {
+                    // Where the processor also draws, a pass alone is not worth the time that a picture takes from it.
+                    heard |= !(self.state.device.software && matches!(message, Message::Pass(..)));
                     self.state.hear(message);
-                    heard = true;
                 }
                 if heard {
                     self.watch_screenshot();

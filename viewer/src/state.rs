@@ -213,6 +213,8 @@ pub struct DeviceInfo {
     pub kind: &'static str,
     /// Free bytes, where they are known.
     pub free: Option<u64>,
+    /// The processor does its work.
+    pub software: bool,
 }
 
 impl DeviceInfo {
@@ -229,6 +231,7 @@ impl DeviceInfo {
                 Kind::Twin => "reference loops on the processor: for checking",
             },
             free: caps.memory_bytes,
+            software: matches!(caps.kind, Kind::Software | Kind::Twin),
         }
     }
 }
