@@ -459,6 +459,8 @@ impl Run {
         self.truths.get(i).cloned()
     }
 
+    /// Spans from now on at these widths. Re-packing older, wider spans would be asked for here; the pane counts spans by width
+    /// from the cache itself, so it shows whatever the cache does.
     fn set_bits(&mut self, widths: Widths) -> Result<(), Fault> {
         let pair = self.job.pair(widths).map_err(|e| Fault::plain(&e))?;
         self.session.set_codecs(pair).map_err(|e| Fault::of(&e))?;

@@ -264,7 +264,7 @@ fn ruler(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
             );
         }
     }
-    if given > 0.0 {
+    if strip.x(given) > strip.ruler.left() + 36.0 {
         p.text(
             strip.ruler.left_center(),
             Align2::LEFT_CENTER,
