@@ -13,7 +13,7 @@ mod spans;
 
 pub use layout::{Layout, LayoutError};
 pub use policy::{Policy, Residency, Step, Window};
-pub use spans::{KvFigures, Spans, SpansPlan};
+pub use spans::{Held, KvFigures, Spans, SpansPlan};
 
 use std::ops::Range;
 
@@ -349,6 +349,22 @@ impl KvCache {
         let p = &self.pages[page][layer];
         let (k, v) = (device.read(&p.k, range.clone())?, device.read(&p.v, range)?);
         Ok((self.shape.format.unpack(&k), self.shape.format.unpack(&v)))
+    }
+
+    /// What is resident, oldest first: runs of exact frames and spans.
+    pub fn held(&self) -> Vec<Held> {
+        let mut held = self.spans.as_ref().map_or(Vec::new(), Spans::held);
+        for frame in self.layout.frames() {
+            match held.last_mut() {
+                Some(run) if run.bits.is_none() && run.frames.end == frame => run.frames.end += 1,
+                _ => held.push(Held {
+                    frames: frame..frame + 1,
+                    bits: None,
+                }),
+            }
+        }
+        held.sort_by_key(|h| h.frames.start);
+        held
     }
 
     /// Coded and exact bytes of what is resident, by layer.

@@ -383,6 +383,20 @@ impl Spans {
             .collect()
     }
 
+    /// Every span and its codes' bits.
+    pub(super) fn held(&self) -> Vec<Held> {
+        let pages = self.pages.iter().zip(self.shelf.pages());
+        let spans = pages.flat_map(|(page, on_shelf)| {
+            let bits = page.layouts.map(|l| l.coding.bits);
+            let spans = on_shelf.slots.iter().flatten();
+            spans.map(move |s| Held {
+                frames: s.clone(),
+                bits: Some(bits),
+            })
+        });
+        spans.collect()
+    }
+
     pub(super) fn find(&self, frame: i64) -> Option<Found<'_>> {
         let (page, slot, in_span) = self.shelf.find(frame)?;
         Some(Found {
@@ -392,6 +406,15 @@ impl Spans {
             in_span,
         })
     }
+}
+
+/// Latent frames that lie in the cache in one way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The frames.
+    pub frames: Range<i64>,
+    /// Bits of a code of K and of V, 16 for halves; `None`: exact pages.
+    pub bits: Option<[u32; 2]>,
 }
 
 /// A coded frame.

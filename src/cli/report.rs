@@ -178,6 +178,7 @@ pub(super) fn plan_text(event: &Event) -> String {
 pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> String {
     let by_purpose: Vec<String> = Purpose::ALL
         .into_iter()
+        .filter(|p| *p != Purpose::Viewer || ledger.peak_of(*p) > 0)
         .map(|p| format!("{} {}", p.name(), say::mib(ledger.peak_of(p))))
         .collect();
     format!(

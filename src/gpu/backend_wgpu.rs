@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::buffer::{Bound, Storage};
@@ -17,12 +17,16 @@ const PARAMS_STRIDE: u64 = 256;
 const PARAMS_SLOTS: u64 = 512;
 /// Aimed seconds of one submit. Windows resets a GPU after 2 s; a viewer wants its frames in between.
 const SUBMIT_SECS: f64 = 0.08;
+/// A wait is cut into pieces of this length: wgpu holds a lock while it waits that showing a window's picture needs too.
+const WAIT_PIECE: Duration = Duration::from_millis(4);
 
 /// Work sent and not yet waited for.
 #[derive(Debug, Default)]
 struct Pace {
     work: u64,
     since: Option<Instant>,
+    /// The newest submit: a window on the same queue adds others that nobody here waits for.
+    newest: Option<wgpu::SubmissionIndex>,
     work_per_sec: f64,
     limit: Option<u64>,
 }
@@ -31,6 +35,8 @@ type PipelineKey = (&'static str, Vec<Knob>);
 
 #[derive(Debug)]
 pub(super) struct WgpuBackend {
+    instance: wgpu::Instance,
+    adapter: wgpu::Adapter,
     device: wgpu::Device,
     queue: wgpu::Queue,
     /// Held from filling it to the submit that reads it: a device may be shared by threads.
@@ -56,9 +62,12 @@ fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
+/// An adapter, the instance that knows it, and what it can do.
+type Found = (wgpu::Instance, wgpu::Adapter, Caps);
+
 /// All adapters of the back ends asked for by `WGPU_BACKEND`; else of Vulkan, Metal and DX12, and where these have none,
 /// of GL. GL would list the same hardware again, and its loader writes to standard error where there is no display.
-fn adapters() -> Vec<(wgpu::Adapter, Caps)> {
+fn adapters() -> Vec<Found> {
     match wgpu::Backends::from_env() {
         Some(backends) => adapters_of(backends),
         None => {
@@ -72,21 +81,22 @@ fn adapters() -> Vec<(wgpu::Adapter, Caps)> {
 }
 
 /// Adapters, best first: what `devices` prints and what an index means.
-fn adapters_of(backends: wgpu::Backends) -> Vec<(wgpu::Adapter, Caps)> {
+fn adapters_of(backends: wgpu::Backends) -> Vec<Found> {
     let low_power = matches!(
         wgpu::PowerPreference::from_env(),
         Some(wgpu::PowerPreference::LowPower)
     );
-    let mut list: Vec<_> = pollster::block_on(instance(backends).enumerate_adapters(backends))
+    let instance = instance(backends);
+    let mut list: Vec<_> = pollster::block_on(instance.enumerate_adapters(backends))
         .into_iter()
         .map(|a| {
             let caps = Caps::of(&a.get_info(), a.features(), &a.limits(), TierRequest::Best);
-            (a, caps)
+            (instance.clone(), a, caps)
         })
-        .filter(|(_, c)| c.max_workgroup_lanes >= 64 && c.max_groups_per_dimension > 0)
+        .filter(|(.., c)| c.max_workgroup_lanes >= 64 && c.max_groups_per_dimension > 0)
         .collect();
     // The sort is stable: among equals the driver's order stays.
-    list.sort_by_key(|(_, c)| {
+    list.sort_by_key(|(.., c)| {
         let kind = match c.kind {
             Kind::Integrated if low_power => Kind::Discrete,
             Kind::Discrete if low_power => Kind::Integrated,
@@ -99,13 +109,10 @@ fn adapters_of(backends: wgpu::Backends) -> Vec<(wgpu::Adapter, Caps)> {
 
 /// Caps of every usable adapter, best first.
 pub(super) fn list() -> Vec<Caps> {
-    adapters().into_iter().map(|(_, c)| c).collect()
+    adapters().into_iter().map(|(.., c)| c).collect()
 }
 
-fn choose(
-    mut list: Vec<(wgpu::Adapter, Caps)>,
-    wanted: Option<&str>,
-) -> Result<(wgpu::Adapter, Caps), Error> {
+fn choose(mut list: Vec<Found>, wanted: Option<&str>) -> Result<Found, Error> {
     let wanted = wanted.filter(|w| !w.eq_ignore_ascii_case("auto"));
     let at = match wanted {
         None => 0,
@@ -114,11 +121,11 @@ fn choose(
             let index = w.parse::<usize>().ok().filter(|i| *i < list.len());
             let named = || {
                 list.iter()
-                    .position(|(_, c)| c.name.to_lowercase().contains(&lower))
+                    .position(|(.., c)| c.name.to_lowercase().contains(&lower))
             };
             index.or_else(named).ok_or_else(|| Error::NoSuchDevice {
                 wanted: w.to_string(),
-                have: list.iter().map(|(_, c)| c.title()).collect(),
+                have: list.iter().map(|(.., c)| c.title()).collect(),
             })?
         }
     };
@@ -133,7 +140,7 @@ impl WgpuBackend {
     pub(super) fn open(select: &Select) -> Result<(WgpuBackend, Caps), Error> {
         let from_env = std::env::var("WGPU_ADAPTER_NAME").ok();
         let wanted = select.device.as_deref().or(from_env.as_deref());
-        let (adapter, best) = choose(adapters(), wanted)?;
+        let (instance, adapter, best) = choose(adapters(), wanted)?;
         let (features, limits) = match select.tier {
             TierRequest::Best => (
                 adapter.features() & wgpu::Features::SUBGROUP,
@@ -181,6 +188,8 @@ impl WgpuBackend {
         });
         Ok((
             WgpuBackend {
+                instance,
+                adapter,
                 device,
                 queue,
                 params: Mutex::new(params),
@@ -190,6 +199,16 @@ impl WgpuBackend {
             },
             caps,
         ))
+    }
+
+    /// What a window needs to draw on this device.
+    pub(super) fn lend(&self) -> super::Lent {
+        super::Lent {
+            instance: self.instance.clone(),
+            adapter: self.adapter.clone(),
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+        }
     }
 
     /// Bytes of the executor's own buffers, for the ledger.
@@ -267,7 +286,8 @@ impl WgpuBackend {
         });
         let mut enc = self.device.create_command_encoder(&Default::default());
         enc.copy_buffer_to_buffer(src, offset, &staging, 0, bytes);
-        self.queue.submit([enc.finish()]);
+        let newest = self.queue.submit([enc.finish()]);
+        lock(&self.pace).newest = Some(newest);
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         staging.slice(..).map_async(wgpu::MapMode::Read, move |r| {
             let _ = tell.send(r.is_ok());
@@ -289,7 +309,16 @@ impl WgpuBackend {
     }
 
     pub(super) fn wait(&self) -> Result<(), Error> {
-        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        let newest = lock(&self.pace).newest.clone();
+        let polled = loop {
+            let piece = self.device.poll(wgpu::PollType::Wait {
+                submission_index: newest.clone(),
+                timeout: Some(WAIT_PIECE),
+            });
+            if !matches!(piece, Err(wgpu::PollError::Timeout)) {
+                break piece;
+            }
+        };
         self.check()?;
         polled.map_err(|e| Error::Device {
             message: e.to_string(),
@@ -448,7 +477,8 @@ impl WgpuBackend {
             pace.since.get_or_insert_with(Instant::now);
             pace.work += batch.work;
         }
-        self.queue.submit([enc.finish()]);
+        let newest = self.queue.submit([enc.finish()]);
+        lock(&self.pace).newest = Some(newest);
         self.check()
     }
 

@@ -9,6 +9,7 @@ use super::backend_twin::run_twin;
 use super::backend_wgpu::WgpuBackend;
 use super::buffer::{Buffer, Inner, Storage};
 use super::ledger::{Ledger, Purpose};
+use super::lent::Lent;
 use super::recorder::{Dispatch, Recorder};
 
 /// What kind of hardware is behind a device.
@@ -297,6 +298,14 @@ impl Device {
     /// What the device can do.
     pub fn caps(&self) -> &Caps {
         &self.shared.caps
+    }
+
+    /// What a window needs to draw on this device; `None` for the twins, which no window can draw on.
+    pub fn lend(&self) -> Option<Lent> {
+        match &self.shared.backend {
+            Backend::Wgpu(b) => Some(b.lend()),
+            Backend::Twin => None,
+        }
     }
 
     /// Bytes by purpose.

@@ -1,4 +1,5 @@
-//! Every device byte by purpose. Buffers book themselves in and out; nothing else writes here.
+//! Every device byte by purpose. Buffers book themselves in and out, a window that borrows the device books its own; nothing
+//! else writes here.
 
 use std::sync::Mutex;
 
@@ -15,16 +16,19 @@ pub enum Purpose {
     Activations,
     /// Tables, uniforms and staging for read-back.
     Scratch,
+    /// What a window on the same device holds: its pictures and vertices.
+    Viewer,
 }
 
 impl Purpose {
     /// All purposes, in the order reports list them.
-    pub const ALL: [Purpose; 5] = [
+    pub const ALL: [Purpose; 6] = [
         Purpose::Weights,
         Purpose::Cache,
         Purpose::Spans,
         Purpose::Activations,
         Purpose::Scratch,
+        Purpose::Viewer,
     ];
 
     /// The word used in reports.
@@ -35,14 +39,15 @@ impl Purpose {
             Purpose::Spans => "spans",
             Purpose::Activations => "activations",
             Purpose::Scratch => "scratch",
+            Purpose::Viewer => "viewer",
         }
     }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Book {
-    now: [u64; 5],
-    peak: [u64; 5],
+    now: [u64; Purpose::ALL.len()],
+    peak: [u64; Purpose::ALL.len()],
     peak_total: u64,
 }
 

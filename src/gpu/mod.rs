@@ -9,6 +9,7 @@ mod buffer;
 mod device;
 mod kernel;
 mod ledger;
+mod lent;
 mod recorder;
 pub mod shader;
 
@@ -16,6 +17,7 @@ pub use buffer::{Bound, Buffer};
 pub use device::{Caps, Device, Kind, Select, Tier, TierRequest};
 pub use kernel::{Kernel, Knob, Launch, Plan, Source, knob};
 pub use ledger::{Ledger, Purpose};
+pub use lent::{Booked, Lent};
 pub use recorder::Recorder;
 
 /// Device bytes a GPU executor keeps for itself, in the ledger under scratch.

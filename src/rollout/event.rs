@@ -20,10 +20,21 @@ pub struct MemoryUse {
     pub activations_bytes: u64,
     /// Everything else: tables, uniforms, staging for read-back.
     pub scratch_bytes: u64,
-    /// Sum of the five above.
+    /// What a window on the same device holds; left out where there is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub viewer_bytes: u64,
+    /// Sum of the six above.
     pub device_bytes: u64,
     /// Largest `device_bytes` so far.
     pub peak_device_bytes: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// What a pass through the network is for.

@@ -13,6 +13,8 @@ pub(super) struct Plan {
     pub(super) height: u32,
     pub(super) chunk_frames: u32,
     pub(super) chunks: u32,
+    /// Frames to make at most.
+    pub(super) frames: u32,
     pub(super) steps: u32,
     /// Frames that attention sees at once at most.
     visible_frames: usize,
@@ -26,7 +28,6 @@ pub(super) struct Plan {
     pub(super) model: String,
     device: String,
     tier: String,
-    frames: u32,
     given_frames: u32,
     fps: u32,
     window: Option<u32>,
@@ -38,6 +39,7 @@ impl Plan {
         caps: &Caps,
         model: &ModelSource,
         walk: &Walk,
+        n_frames: usize,
         config: &Config,
         steps: u32,
     ) -> Result<Plan, Error> {
@@ -47,8 +49,8 @@ impl Plan {
                 Error::Setting(format!("{n} frames are more than this version can count"))
             })
         };
-        let (given_frames, frames) = (count(walk.given.len())?, count(walk.poses.len())?);
-        let total = walk.given.len() + walk.poses.len();
+        let (given_frames, frames) = (count(walk.given.len())?, count(n_frames)?);
+        let total = walk.given.len() + n_frames;
         if let Some(window) = config.window.filter(|w| *w < config.sink + c.chunk_frames) {
             return Err(crate::cache::LayoutError::WindowTooSmall {
                 window: window as usize,
@@ -57,7 +59,7 @@ impl Plan {
             }
             .into());
         }
-        let setup = config.cache(c, walk.given.len(), walk.poses.len())?;
+        let setup = config.cache(c, walk.given.len(), n_frames)?;
         let shape = c.cache_shape(config.kv, setup.max_frames);
         let (spans_bytes, span_tables, encoder_bytes) = setup
             .spans
@@ -97,6 +99,7 @@ impl Plan {
                 spans_bytes,
                 activations_bytes,
                 scratch_bytes,
+                viewer_bytes: 0,
                 device_bytes,
                 peak_device_bytes: device_bytes + u64::from(staging),
             },
@@ -224,6 +227,7 @@ mod tests {
             caps,
             &ModelSource::rooms().unwrap(),
             &walk,
+            walk.poses.len(),
             &Config::default(),
             2,
         )

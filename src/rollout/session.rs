@@ -9,7 +9,7 @@ use super::noise::{self, START};
 use super::plan::Plan;
 use super::sampler::{CacheSetup, Sampler, SamplerError};
 use super::schedule::Schedule;
-use crate::cache::{CacheError, KvFigures, LayoutError, Policy, SpansPlan, Window};
+use crate::cache::{CacheError, Held, KvFigures, LayoutError, Policy, SpansPlan, Window};
 use crate::codec::KvPair;
 use crate::decode;
 use crate::frame::Frame;
@@ -199,7 +199,7 @@ pub struct Walk {
     pub given: Vec<Frame>,
     /// Their poses.
     pub given_poses: Vec<Pose>,
-    /// Poses of the frames to make.
+    /// Poses of the frames to make; for [`Session::open`] those that are known at the start, maybe none.
     pub poses: Vec<Pose>,
 }
 
@@ -239,10 +239,27 @@ impl Session {
         walk: Walk,
         config: &Config,
     ) -> Result<Session, Error> {
+        let frames = walk.poses.len();
+        Session::open(device, model, walk, frames, config)
+    }
+
+    /// As [`Session::new`], for a way that is told while the film is made: [`Session::push_poses`] adds to it. The plan is that
+    /// of a film of `most` frames.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; more poses at the start than `most`.
+    pub fn open(
+        device: &Device,
+        model: &ModelSource,
+        walk: Walk,
+        most: usize,
+        config: &Config,
+    ) -> Result<Session, Error> {
         let c = &model.config;
-        let (schedule, plan) = check(device, model, &walk, config)?;
+        check_room(walk.poses.len(), most)?;
+        let (schedule, plan) = check(device, model, &walk, most, config)?;
         let dit = Dit::load(device, c, &model.weights, config.weights)?;
-        let setup = config.cache(c, walk.given.len(), walk.poses.len())?;
+        let setup = config.cache(c, walk.given.len(), most)?;
         let sampler = Sampler::new(device, dit, schedule, c.chunk_frames as usize, &setup)?;
         Ok(Session {
             device: device.clone(),
@@ -266,7 +283,21 @@ impl Session {
         walk: &Walk,
         config: &Config,
     ) -> Result<Event, Error> {
-        let (_, plan) = check(device, model, walk, config)?;
+        Session::preview_open(device, model, walk, walk.poses.len(), config)
+    }
+
+    /// The `plan` event of a session that [`Session::open`] would give.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn preview_open(
+        device: &Device,
+        model: &ModelSource,
+        walk: &Walk,
+        most: usize,
+        config: &Config,
+    ) -> Result<Event, Error> {
+        let (_, plan) = check(device, model, walk, most, config)?;
         Ok(plan.event())
     }
 
@@ -275,7 +306,34 @@ impl Session {
         self.plan.event()
     }
 
-    /// Runs the given frames on the first call, then makes the next chunk; `None` after the last one.
+    /// Tells more of the way.
+    ///
+    /// # Errors
+    /// More frames than the film was planned for; nothing is changed then.
+    pub fn push_poses(&mut self, poses: &[Pose]) -> Result<(), Error> {
+        check_room(
+            self.walk.poses.len() + poses.len(),
+            self.plan.frames as usize,
+        )?;
+        self.walk.poses.extend_from_slice(poses);
+        Ok(())
+    }
+
+    /// Spans coded from now on use `pair`; those that are coded stay as they are.
+    ///
+    /// # Errors
+    /// A film that was begun without coded spans, or a codec that the model's heads cannot have.
+    pub fn set_codecs(&mut self, pair: KvPair) -> Result<(), Error> {
+        Ok(self.sampler.cache_mut().set_codecs(pair)?)
+    }
+
+    /// Which latent frames the cache holds, and at how many bits, oldest first.
+    pub fn held(&self) -> Vec<Held> {
+        self.sampler.cache().held()
+    }
+
+    /// Runs the given frames on the first call, then makes the next chunk; `None` after the last one, and where the way that
+    /// is told so far does not fill a chunk.
     /// `on` hears every event of the chunk.
     ///
     /// # Errors
@@ -283,7 +341,8 @@ impl Session {
     pub fn next_chunk(&mut self, on: &mut dyn FnMut(Event)) -> Result<Option<Chunk>, Error> {
         let chunk_frames = self.plan.chunk_frames as usize;
         let first = self.chunks as usize * chunk_frames;
-        if first >= self.walk.poses.len() {
+        let n_frames = chunk_frames.min((self.plan.frames as usize).saturating_sub(first));
+        if n_frames == 0 || self.walk.poses.len() < first + n_frames {
             return Ok(None);
         }
         if !self.started {
@@ -291,7 +350,6 @@ impl Session {
             self.started = true;
         }
         let started = Instant::now();
-        let n_frames = chunk_frames.min(self.walk.poses.len() - first);
         on(Event::ChunkStarted {
             chunk: self.chunks,
             chunks: self.plan.chunks,
@@ -333,6 +391,7 @@ impl Session {
             spans_bytes: l.bytes(Purpose::Spans),
             activations_bytes: l.bytes(Purpose::Activations),
             scratch_bytes: l.bytes(Purpose::Scratch),
+            viewer_bytes: l.bytes(Purpose::Viewer),
             device_bytes: l.total(),
             peak_device_bytes: l.peak(),
         }
@@ -454,14 +513,25 @@ fn check(
     device: &Device,
     model: &ModelSource,
     walk: &Walk,
+    frames: usize,
     config: &Config,
 ) -> Result<(Schedule, Plan), Error> {
-    check_walk(&model.config, walk)?;
+    check_walk(&model.config, walk, frames)?;
     let schedule = Schedule::new(&model.config, config.steps).map_err(Error::Setting)?;
     let passes = schedule.steps.len() as u32;
-    let plan = Plan::new(device.caps(), model, walk, config, passes)?;
+    let plan = Plan::new(device.caps(), model, walk, frames, config, passes)?;
     plan.check_fits(device.caps())?;
     Ok((schedule, plan))
+}
+
+/// A way longer than the plan has no place in the cache.
+fn check_room(frames: usize, most: usize) -> Result<(), Error> {
+    if frames <= most {
+        return Ok(());
+    }
+    Err(Error::Setting(format!(
+        "a way of {frames} frames is longer than the {most} that the film was planned for; start a longer film"
+    )))
 }
 
 /// A frame of one colour is rarely a picture.
@@ -474,7 +544,7 @@ fn flat_frame(first: usize, frames: &[Frame]) -> Option<String> {
     ))
 }
 
-fn check_walk(c: &DitConfig, walk: &Walk) -> Result<(), Error> {
+fn check_walk(c: &DitConfig, walk: &Walk, frames: usize) -> Result<(), Error> {
     let setting = |text: String| Err(Error::Setting(text));
     let FrameCondition::Pose { dim } = c.frame_condition else {
         return setting("this model takes no camera path; only demo worlds do".into());
@@ -498,7 +568,7 @@ fn check_walk(c: &DitConfig, walk: &Walk) -> Result<(), Error> {
             walk.given_poses.len()
         ));
     }
-    if walk.poses.is_empty() {
+    if frames == 0 {
         return setting("no frames to make; ask for at least one".into());
     }
     match walk

@@ -15,3 +15,4 @@ pub use error::Error;
 pub use film::SeedFilm;
 pub use map::{Map, OnWall, Path};
 pub use pose::{Action, Pose, pose_features};
+pub use tour::tour;

@@ -105,7 +105,7 @@ fn price(before: usize, action: usize) -> u32 {
 
 /// `n` actions on from the end of `walk`, which is a film's poses so far, the first included. All poses they lead to
 /// are in `walk`; only where no single action leads from its end to a seen pose, the camera turns left all the time.
-pub(super) fn tour(walk: &[Pose], n: usize) -> Vec<Action> {
+pub fn tour(walk: &[Pose], n: usize) -> Vec<Action> {
     let (mut seen, nodes) = Seen::new(walk);
     let here = walk.last().and_then(|pose| nodes.get(pose));
     let mut before = match walk {

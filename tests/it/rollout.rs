@@ -130,6 +130,75 @@ fn what_would_not_fit_is_refused_with_numbers() {
     }
 }
 
+#[test]
+fn a_way_told_frame_by_frame_gives_the_same_film_and_the_same_bytes() {
+    let config = Config {
+        window: Some(7),
+        sink: 2,
+        ..coded("int4", 2)
+    };
+    let told_at_once = support::open(TierRequest::Best).map(|device| run(&device, 5, &config));
+    let Some((frames, planned, _)) = told_at_once else {
+        return;
+    };
+    let Some(device) = support::open(TierRequest::Best) else {
+        return;
+    };
+    let (_, mut way) = walk(5);
+    let poses = std::mem::take(&mut way.poses);
+    let model = ModelSource::rooms().unwrap();
+    let mut session = Session::open(&device, &model, way, 5, &config).unwrap();
+    let mut quiet = |_| {};
+    assert!(session.next_chunk(&mut quiet).unwrap().is_none());
+    for (pose, frame) in poses.iter().zip(&frames) {
+        session.push_poses(&[*pose]).unwrap();
+        let chunk = session.next_chunk(&mut quiet).unwrap().unwrap();
+        assert_eq!(chunk.frames, std::slice::from_ref(frame));
+        assert!(session.next_chunk(&mut quiet).unwrap().is_none());
+    }
+    assert_eq!(session.memory(), planned);
+    let error = session.push_poses(&poses[..1]).unwrap_err().to_string();
+    assert!(error.contains("planned for"), "{error}");
+}
+
+#[test]
+fn what_is_held_says_at_how_many_bits() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    let mut config = coded("int8", 2);
+    config.window = Some(9);
+    config.sink = 1;
+    let (_, mut way) = walk(6);
+    let poses = std::mem::take(&mut way.poses);
+    let mut session =
+        Session::open(device, &ModelSource::rooms().unwrap(), way, 6, &config).unwrap();
+    for (i, pose) in poses.iter().enumerate() {
+        if i == 2 {
+            session
+                .set_codecs(KvPair::of("int2", "int4").unwrap())
+                .unwrap();
+        }
+        session.push_poses(&[*pose]).unwrap();
+        session.next_chunk(&mut |_| {}).unwrap();
+    }
+    let held = session.held();
+    let kv = session.kv();
+    let frames = |bits: Option<[u32; 2]>| -> u64 {
+        let of = held.iter().filter(|h| h.bits == bits);
+        of.map(|h| (h.frames.end - h.frames.start) as u64).sum()
+    };
+    assert_eq!(frames(None), kv.exact_frames, "{held:?}");
+    let (old, new) = (frames(Some([8, 8])), frames(Some([2, 4])));
+    assert_eq!(old + new, kv.coded_frames, "{held:?}");
+    assert!(old > 0 && new > 0, "{held:?}");
+    assert!(
+        held.windows(2)
+            .all(|w| w[0].frames.end <= w[1].frames.start),
+        "{held:?}"
+    );
+}
+
 fn coded(name: &str, span: u32) -> Config {
     Config {
         coded: Some(Coded {

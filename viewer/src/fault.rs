@@ -1,0 +1,142 @@
+//! What went wrong, as a person reads it: a headline, what is safe, causes, and the way on.
+
+use longtake::gpu::{self, Caps};
+use longtake::rollout::Error;
+
+/// An error with everything that the window shows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What happened and where, one line.
+    pub headline: String,
+    /// What is not lost; empty before anything was made.
+    pub safe: String,
+    /// The chain of causes, outermost first.
+    pub causes: Vec<String>,
+    /// What to do if it comes back; may be empty.
+    pub advice: String,
+    /// Starting again with the same settings may help.
+    pub again: bool,
+}
+
+impl Fault {
+    /// A sentence that needs no more.
+    pub fn plain(text: &str) -> Fault {
+        Fault {
+            headline: text.to_owned(),
+            safe: String::new(),
+            causes: Vec::new(),
+            advice: String::new(),
+            again: false,
+        }
+    }
+
+    /// From the library's error.
+    pub fn of(error: &Error) -> Fault {
+        let self_check = "If it comes back: longtake generate --device cpu --frames 1 tells a driver's fault from one of the weights.";
+        let (headline, advice, again) = match error {
+            Error::BadFrames { chunk, .. } => (
+                format!("Stopped: chunk {chunk} came out as NaN, not as a picture"),
+                self_check,
+                true,
+            ),
+            Error::Cache(_) => (
+                "Stopped: the cache holds values that are not numbers".to_owned(),
+                self_check,
+                true,
+            ),
+            Error::WouldNotFit(_) => (
+                "This film does not fit the device".to_owned(),
+                "Take a shorter window or fewer bits in Settings.",
+                false,
+            ),
+            Error::Gpu(gpu::Error::Lost { .. }) => (
+                "The graphics driver restarted".to_owned(),
+                "Choose the device again in Settings; a shorter window keeps its work shorter.",
+                true,
+            ),
+            Error::Gpu(gpu::Error::OutOfMemory { .. } | gpu::Error::TooLarge { .. }) => (
+                "The device has no memory left for this film".to_owned(),
+                "Take a shorter window or fewer bits in Settings, or close other programs.",
+                false,
+            ),
+            Error::Gpu(gpu::Error::NoDevice | gpu::Error::NoSuchDevice { .. }) => {
+                ("No such device".to_owned(), "", false)
+            }
+            Error::Gpu(_) => ("The device reported an error".to_owned(), self_check, true),
+            Error::NoModel { .. } | Error::Config { .. } | Error::Weights(_) => {
+                ("The model cannot be read".to_owned(), "", false)
+            }
+            Error::Setting(_) | Error::Window(_) => {
+                ("These settings do not go together".to_owned(), "", false)
+            }
+        };
+        let mut causes = vec![error.to_string()];
+        let mut source = std::error::Error::source(error);
+        while let Some(e) = source {
+            let text = e.to_string();
+            // Transparent errors say the same again.
+            if causes.last() != Some(&text) {
+                causes.push(text);
+            }
+            source = e.source();
+        }
+        Fault {
+            headline,
+            safe: String::new(),
+            causes,
+            advice: advice.to_owned(),
+            again,
+        }
+    }
+
+    /// With what is known of the run: made frames that are safe, and the device.
+    pub fn at(mut self, made: usize, caps: &Caps) -> Fault {
+        if made > 0 {
+            self.safe = format!(
+                "{} finished before it {} safe and can be played and saved.",
+                crate::say::n(made, "frame"),
+                if made == 1 { "is" } else { "are" }
+            );
+        }
+        self.causes
+            .push(format!("device: {}, {}", caps.title(), caps.driver));
+        self
+    }
+
+    /// All of it, for the clipboard.
+    pub fn text(&self) -> String {
+        let mut out = format!(
+            "longtake-viewer {}\n{}\n",
+            env!("CARGO_PKG_VERSION"),
+            self.headline
+        );
+        for (depth, cause) in self.causes.iter().enumerate() {
+            out += &format!("{}{cause}\n", "  ".repeat(depth + 1));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longtake::gpu::Device;
+
+    #[test]
+    fn a_fault_says_what_where_and_what_is_safe() {
+        let error = Error::BadFrames {
+            frame: 852,
+            chunk: 213,
+            device: "llvmpipe (vulkan)".into(),
+        };
+        let fault = Fault::of(&error).at(852, Device::twin().caps());
+        assert!(fault.headline.contains("chunk 213 came out as NaN"));
+        assert!(fault.safe.starts_with("852 frames"));
+        let text = fault.text();
+        assert!(
+            text.contains("frame 852") && text.contains("device: cpu"),
+            "{text}"
+        );
+        assert_eq!(fault.causes.len(), 2, "{fault:?}");
+    }
+}

@@ -1,0 +1,176 @@
+//! The keyboard: what each key does, in one table for `?` and one function that reads them.
+
+use egui::{Context, Event, Key, Modifiers};
+
+use crate::job::{Width, Widths};
+use crate::state::{Effect, Phase, State};
+
+/// Keys and what they do, as `?` shows them.
+pub const TABLE: [(&str, &str); 25] = [
+    ("Enter", "walk; again: steer"),
+    ("W A S D", "steer: forward, left, back, right"),
+    (
+        "Left Right",
+        "turn while steering; else 1 s, with Shift 5 s",
+    ),
+    ("drag", "turn the camera while steering"),
+    ("Esc", "leave steering, close what is open"),
+    ("Space", "play or pause the view; making goes on"),
+    (". ,", "a frame forward, back"),
+    ("Home End", "to the start, to the live edge"),
+    ("[ ]", "slower, faster"),
+    ("Backspace", "the film's own speed"),
+    ("L", "mark A, mark B, no marks"),
+    ("Shift L", "repeat all"),
+    ("1 8 4 3 2", "exact, 8, 4, 3, 2 bits for new spans"),
+    ("Ctrl Z", "undo a frame, and go on from there"),
+    ("P", "stop making, go on making"),
+    ("S", "save the frame as PNG"),
+    ("Ctrl S", "save the film as MP4"),
+    ("Shift S", "save the way as a camera file"),
+    ("R", "the same film again: same seed"),
+    ("Ctrl N", "a new film by the settings"),
+    ("F2", "settings"),
+    ("I", "statistics"),
+    ("H", "hide the panels"),
+    ("F", "full screen"),
+    ("Q", "quit"),
+];
+
+/// Keys that steer, by the worker's order of actions.
+const STEER: [(Key, usize); 8] = [
+    (Key::W, 0),
+    (Key::ArrowUp, 0),
+    (Key::S, 1),
+    (Key::ArrowDown, 1),
+    (Key::A, 2),
+    (Key::D, 3),
+    (Key::ArrowLeft, 4),
+    (Key::ArrowRight, 5),
+];
+
+/// Reads what was pressed since the last pass.
+pub fn read(ctx: &Context, s: &mut State) {
+    let typing = ctx.text_edit_focused();
+    let focused = ctx.memory(|m| m.focused());
+    let on_film = focused.is_none_or(|id| id == crate::panels::film::id());
+    let (events, has_window) = ctx.input(|i| (i.events.clone(), i.focused));
+    if !has_window && s.steering {
+        s.reins.release();
+    }
+    for event in events {
+        let Event::Key {
+            key,
+            pressed,
+            modifiers,
+            ..
+        } = event
+        else {
+            continue;
+        };
+        if s.steering && !modifiers.ctrl && !modifiers.alt && !modifiers.command {
+            if let Some((_, action)) = STEER.iter().find(|(k, _)| *k == key) {
+                s.reins.key(*action, pressed);
+                continue;
+            }
+            if pressed && matches!(key, Key::Escape | Key::Tab) {
+                s.leave();
+                continue;
+            }
+        }
+        if pressed && !typing {
+            plain(ctx, s, key, modifiers, on_film);
+        }
+        if pressed {
+            with_modifier(s, key, modifiers);
+        }
+    }
+}
+
+/// Keys that act unless a text field or steering has them.
+fn plain(ctx: &Context, s: &mut State, key: Key, m: Modifiers, on_film: bool) {
+    if m.ctrl || m.alt || m.command {
+        return;
+    }
+    let n = s.len();
+    let second = f64::from(s.film.fps.max(1)).round() as isize;
+    let jump = if m.shift { 5 * second } else { second };
+    match key {
+        // A focused button takes Enter and Space itself.
+        Key::Enter if on_film => match s.phase {
+            Phase::Empty => s.start(),
+            Phase::Failed(_) => s.way_on(),
+            _ => s.steer(),
+        },
+        Key::Space if on_film => s.play.toggle(n, s.grows()),
+        Key::Escape => escape(s),
+        Key::Period => s.play.step(1, n),
+        Key::Comma => s.play.step(-1, n),
+        Key::ArrowRight if on_film => s.play.step(jump, n),
+        Key::ArrowLeft if on_film => s.play.step(-jump, n),
+        Key::Home => s.play.seek(0, n),
+        Key::End => s.play.live(n),
+        Key::OpenBracket => s.play.faster(-0.1),
+        Key::CloseBracket => s.play.faster(0.1),
+        Key::Backspace => s.play.speed = 1.0,
+        Key::L if m.shift => s.play.repeat_all(),
+        Key::L => s.play.mark(),
+        Key::P => s.stop_or_go(),
+        Key::S if m.shift => s.save_path(),
+        Key::S => s.save_frame(),
+        Key::R if s.phase != Phase::Empty => s.again(),
+        Key::F2 => s.show.settings = !s.show.settings,
+        Key::I => s.show.statistics = !s.show.statistics,
+        Key::Questionmark => s.show.keys = !s.show.keys,
+        Key::Slash if m.shift => s.show.keys = !s.show.keys,
+        Key::H => s.show.panels = !s.show.panels,
+        Key::F => fullscreen(s, !s.show.fullscreen),
+        Key::Q => s.effects.push(Effect::Quit),
+        _ => bits(s, key),
+    }
+    ctx.request_repaint();
+}
+
+/// Keys that act wherever the keyboard is.
+fn with_modifier(s: &mut State, key: Key, m: Modifiers) {
+    if m.alt {
+        bits(s, key);
+    }
+    if !(m.ctrl || m.command) {
+        return;
+    }
+    match key {
+        Key::Z => s.undo(),
+        Key::S => s.save_film(),
+        Key::N => s.start(),
+        _ => {}
+    }
+}
+
+fn bits(s: &mut State, key: Key) {
+    let width = match key {
+        Key::Num1 => Width::Exact,
+        Key::Num8 => Width::Eight,
+        Key::Num4 => Width::Four,
+        Key::Num3 => Width::Three,
+        Key::Num2 => Width::Two,
+        _ => return,
+    };
+    s.set_bits(Widths::both(width));
+}
+
+fn escape(s: &mut State) {
+    if s.show.keys {
+        s.show.keys = false;
+    } else if s.show.fullscreen {
+        fullscreen(s, false);
+    } else if s.show.statistics {
+        s.show.statistics = false;
+    }
+}
+
+/// Fills the screen, or no more.
+pub fn fullscreen(s: &mut State, on: bool) {
+    s.show.fullscreen = on;
+    s.effects.push(Effect::Fullscreen(on));
+}

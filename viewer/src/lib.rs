@@ -1,0 +1,22 @@
+//! The window on longtake: the film as it is made, its memory live, and the bits to turn.
+//!
+//! Three threads: the window's (input and panels, never waits), the worker's (owns the session) and the painter's (owns the
+//! surface). They exchange messages and hold no lock together. Reading order: [`job`] and [`worker`], then [`state`],
+//! [`panels`], [`paint`], [`app`]. Deliberately absent: model code, and wgpu anywhere but in `paint`.
+
+pub mod app;
+pub mod fault;
+pub mod job;
+pub mod keys;
+pub mod memory;
+pub mod paint;
+pub mod panels;
+pub mod pictures;
+pub mod play;
+pub mod save;
+pub mod say;
+pub mod state;
+pub mod tokens;
+pub mod watch;
+pub mod widgets;
+pub mod worker;

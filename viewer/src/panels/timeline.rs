@@ -1,0 +1,564 @@
+//! The timeline: transport, ruler, thumbnails, one bar a frame for how the cache holds it, and ways that were left.
+
+use egui::{
+    Align, Align2, Color32, Id, Key, Layout, Painter, Pos2, Rect, RichText, Role, Sense, Shape,
+    Stroke, StrokeKind, TextStyle, Ui, WidgetInfo, pos2, vec2,
+};
+
+use crate::play::Repeat;
+use crate::say;
+use crate::state::{Phase, Slot, State};
+use crate::tokens::{self, Tokens};
+use crate::widgets::{Bricks, Icon, Press, bar};
+
+/// Shows it.
+pub fn show(ui: &mut Ui, s: &mut State, narrow: bool) {
+    transport(ui, s, narrow);
+    strip(ui, s, narrow);
+}
+
+fn transport(ui: &mut Ui, s: &mut State, narrow: bool) {
+    let t = tokens::of(ui);
+    let n = s.len();
+    let some = n > 0;
+    ui.allocate_ui_with_layout(
+        vec2(ui.available_width(), 40.0),
+        Layout::left_to_right(Align::Center),
+        |ui| {
+            ui.spacing_mut().item_spacing.x = 4.0;
+            let icon = |name: &'static str, icon: Icon, key: &'static str| Press {
+                enabled: some,
+                ..Press::icon(name, icon).key(key)
+            };
+            if icon("To the start", Icon::Start, "Home").show(ui).clicked() {
+                s.play.seek(0, n);
+            }
+            if icon("A frame back", Icon::Back, ",").show(ui).clicked() {
+                s.play.step(-1, n);
+            }
+            let (name, picture) = match s.play.moving && some {
+                true => ("Pause", Icon::Pause),
+                false => ("Play", Icon::Play),
+            };
+            if icon(name, picture, "Space").show(ui).clicked() {
+                s.play.toggle(n, s.grows());
+            }
+            if icon("A frame forward", Icon::Forward, ".")
+                .show(ui)
+                .clicked()
+            {
+                s.play.step(1, n);
+            }
+            let live = Press {
+                on: s.play.follow && some,
+                ..icon("To the live edge", Icon::Live, "End")
+            };
+            if live.show(ui).clicked() {
+                s.play.live(n);
+            }
+            ui.add_space(8.0);
+            let secs = s.film.time(s.play.at);
+            let clock = match some {
+                true if secs < 0.0 => format!("−{}", say::clock(-secs)),
+                true => say::clock(secs),
+                false => say::clock(0.0),
+            };
+            ui.label(RichText::new(clock).monospace().size(13.0).color(t.strong));
+            ui.add_space(8.0);
+            let what = match (some, s.play.at < s.film.given) {
+                (false, _) => "no film yet".to_owned(),
+                (_, true) => format!("given frame {}", s.play.at + 1),
+                (_, false) => format!("frame {}", s.play.at - s.film.given),
+            };
+            ui.label(RichText::new(what).color(t.weak).small());
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                buttons(ui, s, narrow);
+                if !narrow {
+                    ui.add_space(12.0);
+                    ui.label(RichText::new(making(s)).color(t.weak).small());
+                }
+            });
+        },
+    );
+}
+
+fn buttons(ui: &mut Ui, s: &mut State, narrow: bool) {
+    let (word, icon, can) = match s.phase {
+        Phase::Stopped => ("Go on making", Icon::Play, true),
+        Phase::Making => ("Stop making", Icon::Stop, true),
+        _ => ("Stop making", Icon::Stop, false),
+    };
+    let stop = Press {
+        icon: Some(icon),
+        enabled: can,
+        ..Press::word(word)
+    };
+    if stop.key("P").show(ui).clicked() {
+        s.stop_or_go();
+    }
+    let repeat = match s.play.repeat {
+        Repeat::Off => "Loop: off".to_owned(),
+        Repeat::All => "Loop: all".to_owned(),
+        Repeat::From(a) => format!("Loop: {a} to …"),
+        Repeat::Between(a, b) => format!("Loop: {a} to {b}"),
+    };
+    let press = Press::word(&repeat).show(ui);
+    if press
+        .on_hover_text("Mark A, mark B, off [L]; all [Shift L]")
+        .clicked()
+    {
+        match s.play.repeat {
+            Repeat::Off => s.play.repeat_all(),
+            _ => s.play.repeat = Repeat::Off,
+        }
+    }
+    let speed = format!("{:.1} ×", s.play.speed);
+    if Press::word(&speed)
+        .show(ui)
+        .on_hover_text("Slower [[], faster []], normal [Backspace]")
+        .clicked()
+    {
+        s.play.speed = if s.play.speed == 1.0 { 2.0 } else { 1.0 };
+    }
+    let undo = Press {
+        icon: Some(Icon::Undo),
+        bare: narrow,
+        enabled: s.film.made() > 1 && !matches!(s.phase, Phase::GoingBack(..) | Phase::Loading(..)),
+        ..Press::word("Undo frame").key("Ctrl Z")
+    };
+    let tip = "Goes back a frame and on from there; the film up to it is made again, byte for byte";
+    if undo.show(ui).on_hover_text(tip).clicked() {
+        s.undo();
+    }
+}
+
+fn making(s: &State) -> String {
+    let (pass, of) = s.film.pass;
+    match s.phase {
+        Phase::Making => format!(
+            "making frame {}: pass {} / {of}",
+            s.film.made(),
+            (pass + 1).min(of)
+        ),
+        Phase::Loading(done, of) if done > 0 => format!("given frame {done} / {of}"),
+        Phase::GoingBack(done, of) => format!("made again: {done} / {of}"),
+        _ => String::new(),
+    }
+}
+
+/// Frames that the strip is long: a tenth more than there are, growing in steps, so that nothing creeps.
+fn scale(n: usize, fps: u32) -> usize {
+    let mut scale = 10.0 * f64::from(fps.max(1));
+    while scale < 1.1 * n as f64 {
+        scale *= 1.2;
+    }
+    scale as usize
+}
+
+/// Where things lie on the strip.
+struct Strip {
+    ruler: Rect,
+    thumbs: Option<Rect>,
+    bars: Rect,
+    labels: Rect,
+    takes: Option<Rect>,
+    /// Frames that the width stands for.
+    frames: usize,
+}
+
+impl Strip {
+    fn x(&self, frame: f32) -> f32 {
+        self.bars.left() + frame / self.frames as f32 * self.bars.width()
+    }
+
+    fn frame(&self, x: f32) -> usize {
+        let share = ((x - self.bars.left()) / self.bars.width()).clamp(0.0, 1.0);
+        (share * self.frames as f32) as usize
+    }
+}
+
+fn strip(ui: &mut Ui, s: &mut State, narrow: bool) {
+    let t = tokens::of(ui);
+    let (rect, response) = ui.allocate_exact_size(
+        vec2(ui.available_width(), ui.available_height()),
+        Sense::click_and_drag(),
+    );
+    let down = |y: f32, h: f32| Rect::from_min_size(rect.min + vec2(0.0, y), vec2(rect.width(), h));
+    let strip = Strip {
+        ruler: down(0.0, 14.0),
+        thumbs: (!narrow).then(|| down(18.0, 48.0)),
+        bars: down(if narrow { 18.0 } else { 72.0 }, 24.0),
+        labels: down(if narrow { 45.0 } else { 99.0 }, 18.0),
+        takes: (!narrow).then(|| down(119.0, 14.0)),
+        frames: scale(s.len().max(s.film.given), s.film.fps.max(8)),
+    };
+    let top = strip.thumbs.unwrap_or(strip.bars).top();
+    let well = Rect::from_min_max(pos2(rect.left(), top), strip.bars.max);
+    ui.painter().rect_filled(well, 0.0, t.well);
+    ruler(ui, s, &strip, t);
+    if s.is_empty() {
+        let text =
+            "Frames appear here as they are made: one bar each, as tall as its bits in the cache.";
+        let font = TextStyle::Body.resolve(ui.style());
+        ui.painter()
+            .text(well.center(), Align2::CENTER_CENTER, text, font, t.weak);
+        let info = WidgetInfo::labeled(Role::Slider, false, "Time, no film yet");
+        response.widget_info(|| info.clone());
+        return;
+    }
+    if let Some(row) = strip.thumbs {
+        thumbs(ui, s, &strip, row);
+    }
+    bars(ui, s, &strip, t);
+    labels(ui, s, &strip, t);
+    if let Some(row) = strip.takes {
+        takes(ui, s, &strip, row, t);
+    }
+    marks(ui.painter(), s, &strip, well, t);
+    heads(ui, s, &strip, well, t);
+    let at = s.play.at;
+    let slot = s.film.slots.get(at).copied().unwrap_or(Slot::Evicted);
+    let label = format!(
+        "Time {}, frame {at}, {}",
+        say::clock(s.film.time(at).abs()),
+        slot.name()
+    );
+    response.widget_info(|| WidgetInfo::slider(true, at as f64, &label));
+    crate::widgets::focus_ring(ui, &response, well, t);
+    pointer(ui, s, &strip, &response);
+}
+
+fn ruler(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
+    let fps = s.film.fps.max(8) as f32;
+    let given = s.film.given as f32;
+    let points = strip.bars.width() / strip.frames as f32 * fps;
+    let steps = [
+        1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
+    ];
+    let step = steps
+        .into_iter()
+        .find(|x| x * points >= 70.0)
+        .unwrap_or(3600.0);
+    let font = TextStyle::Small.resolve(ui.style());
+    let p = ui.painter();
+    for i in 0.. {
+        let secs = step * i as f32;
+        let x = strip.x(given + secs * fps).round();
+        if strip.ruler.right() - 1.0 < x {
+            break;
+        }
+        p.vline(
+            x,
+            strip.ruler.bottom() - 5.0..=strip.ruler.bottom(),
+            Stroke::new(1.0, t.edge),
+        );
+        if x + 34.0 < strip.ruler.right() {
+            let text = say::clock(f64::from(secs));
+            let text = text.trim_end_matches(".0").to_owned();
+            p.text(
+                pos2(x + 4.0, strip.ruler.center().y),
+                Align2::LEFT_CENTER,
+                text,
+                font.clone(),
+                t.weak,
+            );
+        }
+    }
+    if strip.x(given) > strip.ruler.left() + 36.0 {
+        p.text(
+            strip.ruler.left_center(),
+            Align2::LEFT_CENTER,
+            "given",
+            font,
+            t.weak,
+        );
+    }
+}
+
+fn thumbs(ui: &Ui, s: &mut State, strip: &Strip, row: Rect) {
+    s.thumbs.begin();
+    let n = s.film.shots.len();
+    let end = strip.x(n as f32);
+    let p = ui
+        .painter()
+        .with_clip_rect(Rect::from_min_max(row.min, pos2(end, row.bottom())));
+    let mut x = row.left();
+    while x < end {
+        // The frame in the middle of the thumbnail, so that it says what lies below it.
+        let frame = strip.frame((x + 32.0).min(end)).min(n - 1);
+        let shot = &s.film.shots[frame];
+        let (texture, uv) = s.thumbs.get(ui.ctx(), frame, &shot.frame);
+        let rect = Rect::from_min_size(pos2(x, row.top()), vec2(64.0, 48.0));
+        p.image(texture, rect, uv, Color32::WHITE);
+        x += 65.0;
+    }
+}
+
+fn colour(slot: Slot, t: &Tokens) -> (Option<u32>, Color32) {
+    match slot.width() {
+        None => (None, t.edge),
+        Some(w) => (Some(w.bits()), t.bits[w as usize]),
+    }
+}
+
+fn bars(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
+    let mut bricks = Bricks::new(ui.pixels_per_point());
+    let wide = strip.bars.width() / strip.frames as f32;
+    let foot = strip.bars.bottom();
+    let pixel = 1.0 / ui.pixels_per_point();
+    if wide >= pixel {
+        for (i, slot) in s.film.slots.iter().enumerate() {
+            let (bits, ink) = colour(*slot, t);
+            bar(
+                &mut bricks,
+                strip.x(i as f32)..strip.x((i + 1) as f32),
+                foot,
+                bits,
+                ink,
+            );
+        }
+    } else {
+        // Several frames a pixel: the tallest speaks for them.
+        let mut x = strip.bars.left();
+        while strip.frame(x) < s.film.slots.len() {
+            let (a, b) = (
+                strip.frame(x),
+                strip.frame(x + pixel).max(strip.frame(x) + 1),
+            );
+            let run = &s.film.slots[a..b.min(s.film.slots.len())];
+            let tallest = run.iter().max_by_key(|x| x.width().map_or(0, |w| w.bits()));
+            if let Some(slot) = tallest {
+                let (bits, ink) = colour(*slot, t);
+                bar(&mut bricks, x..x + pixel, foot, bits, ink);
+            }
+            x += pixel;
+        }
+    }
+    let p = ui.painter();
+    bricks.paint(p);
+    // The chunk in the making fills from below.
+    if s.phase == Phase::Making {
+        let n = s.film.slots.len() as f32;
+        let cell = Rect::from_min_max(
+            pos2(strip.x(n), foot - 24.0),
+            pos2(strip.x(n + 1.0).max(strip.x(n) + 3.0), foot),
+        );
+        let (pass, of) = s.film.pass;
+        let high = 24.0 * pass as f32 / of.max(1) as f32;
+        p.rect_filled(
+            Rect::from_min_max(pos2(cell.left(), foot - high), cell.max),
+            0.0,
+            t.weak,
+        );
+        p.rect_stroke(cell, 0.0, Stroke::new(1.0, t.strong), StrokeKind::Inside);
+    }
+    if let Phase::Failed(_) = s.phase {
+        let n = s.film.slots.len() as f32;
+        let cell = Rect::from_min_size(
+            pos2(strip.x(n), foot - 24.0),
+            vec2((strip.x(1.0) - strip.x(0.0)).max(10.0), 24.0),
+        );
+        let line = Stroke::new(1.5, t.error);
+        p.rect_stroke(cell, 0.0, line, StrokeKind::Inside);
+        p.line_segment([cell.left_top(), cell.right_bottom()], line);
+        p.line_segment([cell.right_top(), cell.left_bottom()], line);
+    }
+}
+
+/// Runs of one state under the bars, in words where they fit.
+fn labels(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
+    let p = ui.painter();
+    let font = TextStyle::Small.resolve(ui.style());
+    let slots = &s.film.slots;
+    let mut start = 0;
+    while start < slots.len() {
+        let name = slots[start].name();
+        let run = slots[start..]
+            .iter()
+            .take_while(|x| x.name() == name)
+            .count();
+        let (a, b) = (strip.x(start as f32), strip.x((start + run) as f32));
+        let (_, ink) = colour(slots[start], t);
+        let y = strip.labels.top() + 2.0;
+        if b - a > 6.0 {
+            let line = Stroke::new(1.0, ink);
+            p.hline(a + 1.0..=b - 2.0, y, line);
+            p.vline(a + 1.0, y - 2.0..=y, line);
+            p.vline(b - 2.0, y - 2.0..=y, line);
+        }
+        let long = format!("{name} · {}", say::n(run, "frame"));
+        for text in [long, name] {
+            let g = p.layout_no_wrap(text, font.clone(), t.weak);
+            if g.size().x + 6.0 <= b - a {
+                p.galley(pos2((a + b - g.size().x) / 2.0, y + 3.0), g, t.weak);
+                break;
+            }
+        }
+        start += run;
+    }
+}
+
+fn takes(ui: &Ui, s: &State, strip: &Strip, row: Rect, t: &Tokens) {
+    let p = ui.painter();
+    let font = TextStyle::Small.resolve(ui.style());
+    // The newest lies on top; older ones that would cross it are left out.
+    let Some((i, take)) = s.takes.iter().enumerate().next_back() else {
+        return;
+    };
+    let a = strip.x((take.from + 1) as f32);
+    let b = strip
+        .x((take.from + 1 + take.shots.len()) as f32)
+        .max(a + 24.0);
+    let y = row.center().y;
+    let line = Stroke::new(1.5, t.accent);
+    p.vline(a, strip.bars.bottom()..=y, line);
+    p.hline(a..=b, y, line);
+    p.circle_filled(pos2(b, y), 3.0, t.accent);
+    let text = format!(
+        "take {}, left at frame {} · {}",
+        i + 1,
+        take.from.saturating_sub(s.film.given),
+        say::n(take.shots.len(), "frame")
+    );
+    p.text(pos2(b + 8.0, y), Align2::LEFT_CENTER, text, font, t.weak);
+}
+
+fn marks(p: &Painter, s: &State, strip: &Strip, well: Rect, t: &Tokens) {
+    let (a, b) = match s.play.repeat {
+        Repeat::From(a) => (a, a + 1),
+        Repeat::Between(a, b) => (a, b + 1),
+        _ => return,
+    };
+    let rect = Rect::from_x_y_ranges(
+        strip.x(a as f32)..=strip.x(b as f32),
+        well.top() - 3.0..=well.top(),
+    );
+    p.rect_filled(rect, 0.0, t.accent);
+}
+
+fn heads(ui: &Ui, s: &State, strip: &Strip, well: Rect, t: &Tokens) {
+    let p = ui.painter();
+    let font = TextStyle::Body.resolve(ui.style());
+    let edge = strip.x(s.len() as f32 + 1.0);
+    let word = match s.phase {
+        Phase::Making => Some(("live edge", t.ok)),
+        Phase::Failed(_) => Some(("stopped here", t.error)),
+        Phase::Stopped => Some(("making stopped", t.weak)),
+        Phase::Finished => Some(("the end", t.weak)),
+        _ => None,
+    };
+    if let Some((word, ink)) = word {
+        let y = strip.thumbs.unwrap_or(strip.bars).center().y;
+        p.text(pos2(edge + 10.0, y), Align2::LEFT_CENTER, word, font, ink);
+    }
+    if let Some(hover) = s.show.hover {
+        let x = strip.x(hover as f32 + 0.5).round();
+        p.vline(x, well.y_range(), Stroke::new(1.0, t.text));
+    }
+    let x = strip.x(s.play.at as f32 + 0.5).round();
+    p.vline(
+        x,
+        well.top() - 4.0..=well.bottom() + 2.0,
+        Stroke::new(2.0, t.strong),
+    );
+    let y = well.top() - 4.0;
+    let handle = [
+        vec2(-6.0, -9.0),
+        vec2(6.0, -9.0),
+        vec2(6.0, -3.0),
+        vec2(0.0, 3.0),
+        vec2(-6.0, -3.0),
+    ];
+    let handle = handle.map(|v| Pos2::new(x, y) + v).to_vec();
+    p.add(Shape::convex_polygon(handle, t.strong, Stroke::NONE));
+}
+
+fn pointer(ui: &mut Ui, s: &mut State, strip: &Strip, response: &egui::Response) {
+    let n = s.len();
+    if let Some(at) = response.interact_pointer_pos()
+        && (response.dragged() || response.clicked())
+    {
+        s.leave();
+        s.play.seek(strip.frame(at.x), n);
+    }
+    if response.has_focus() {
+        // The arrows are the window's own keys here: a second back and forth.
+        let filter = egui::EventFilter {
+            horizontal_arrows: true,
+            ..egui::EventFilter::default()
+        };
+        ui.memory_mut(|m| m.set_focus_lock_filter(response.id, filter));
+        let by = ui.input(|i| {
+            i.key_pressed(Key::ArrowRight) as isize - i.key_pressed(Key::ArrowLeft) as isize
+        });
+        if by != 0 {
+            s.play.step(by, n);
+        }
+    }
+    let menu = Id::unique("timeline menu");
+    if response.secondary_clicked()
+        && let Some(at) = response.interact_pointer_pos()
+    {
+        ui.data_mut(|d| d.insert_temp(menu, strip.frame(at.x).min(n - 1)));
+    }
+    response.context_menu(|ui| {
+        let frame = ui.data(|d| d.get_temp::<usize>(menu)).unwrap_or(s.play.at);
+        let given = s.film.given;
+        ui.label(
+            RichText::new(match frame < given {
+                true => format!("given frame {}", frame + 1),
+                false => format!("frame {}", frame - given),
+            })
+            .small(),
+        );
+        let can = frame + 1 >= given && frame + 1 < n;
+        if ui
+            .add_enabled(can, egui::Button::new("Go on from here (keeps this take)"))
+            .clicked()
+        {
+            s.back_to(frame);
+            ui.close();
+        }
+        if ui.button("Save frame").clicked() {
+            s.play.seek(frame, n);
+            s.save_frame();
+            ui.close();
+        }
+        if ui.button("Copy pose").clicked() {
+            let p = s.film.shots[frame].pose;
+            ui.ctx().copy_text(format!("x {} y {} k {}", p.x, p.y, p.k));
+            ui.close();
+        }
+    });
+    if let Some(at) = response
+        .hover_pos()
+        .filter(|_| !response.context_menu_opened())
+    {
+        let frame = strip.frame(at.x);
+        if let Some(shot) = s.film.shots.get(frame) {
+            s.show.hover = Some(frame);
+            let slot = s.film.slots.get(frame).copied().unwrap_or(Slot::Evicted);
+            let given = frame < s.film.given;
+            let (x, y) = shot.pose.cells();
+            let time = s.film.time(frame);
+            let mut lines = vec![
+                match given {
+                    true => format!("given frame {}", frame + 1),
+                    false => format!("frame {} · {}", frame - s.film.given, say::clock(time)),
+                },
+                format!(
+                    "{x:.2}, {y:.2} cells, heading {:.1}°",
+                    f64::from(shot.pose.k) * 22.5
+                ),
+                format!("in the cache: {}", slot.name()),
+            ];
+            if let Some(step) = shot.step {
+                lines.push(format!(
+                    "came here by {step}; new spans then: {}",
+                    shot.widths.name()
+                ));
+            }
+            response.clone().on_hover_text_at_pointer(lines.join("\n"));
+        }
+    }
+}

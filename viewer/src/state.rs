@@ -1,0 +1,803 @@
+//! All that the window shows, and what its controls do. Panels read it and call its methods; what reaches outside (the
+//! worker, files, the window itself) leaves as [`Effect`]s, so that everything here runs in tests without a device.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use longtake::cache::Held;
+use longtake::frame::Frame;
+use longtake::gpu::{Caps, Kind, Select};
+use longtake::quality;
+use longtake::rollout::event::{Event, MemoryUse};
+use longtake::world::{Pose, SeedFilm, Step, camera};
+
+use crate::fault::Fault;
+use crate::job::{Job, Width, Widths};
+use crate::memory::{Change, History, Sample};
+use crate::pictures::{Shown, Thumbs};
+use crate::play::Play;
+use crate::say;
+use crate::watch::Drift;
+use crate::worker::{Begun, Command, Made, Message, Reins, Split};
+
+/// What has to happen outside.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// For the worker.
+    Command(Command),
+    /// A file to write into the working folder.
+    Save {
+        /// Its name; a number is put in where it is taken.
+        name: String,
+        /// What is in it.
+        bytes: Vec<u8>,
+    },
+    /// The made frames as a film file.
+    SaveFilm {
+        /// Its name.
+        name: String,
+        /// Frames.
+        frames: Vec<Arc<Frame>>,
+        /// Frames a second.
+        fps: u32,
+    },
+    /// The window fills the screen, or no more.
+    Fullscreen(bool),
+    /// The window closes.
+    Quit,
+}
+
+/// How far the film is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    /// Nothing is loaded.
+    Empty,
+    /// A film was asked for; weights and given frames come first: (given frames done, of).
+    Loading(usize, usize),
+    /// Chunks are made.
+    Making,
+    /// The user stopped the making.
+    Stopped,
+    /// The film is as long as planned.
+    Finished,
+    /// The film up to a frame is made again: (done, of).
+    GoingBack(usize, usize),
+    /// It failed.
+    Failed(Fault),
+}
+
+/// One frame of the film.
+#[derive(Debug, Clone)]
+pub struct Shot {
+    /// The picture.
+    pub frame: Arc<Frame>,
+    /// Where it was taken.
+    pub pose: Pose,
+    /// What led there; `None` for given frames.
+    pub step: Option<Step>,
+    /// Widths at which the cache coded while it was made.
+    pub widths: Widths,
+    /// The true picture there, and how near this one comes in dB, where the walk has it.
+    pub truth: Option<(Arc<Frame>, f64)>,
+}
+
+/// How the cache holds a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// Not in it any more.
+    Evicted,
+    /// In an exact page.
+    Page,
+    /// In a span, K and V at these bits.
+    Span([u32; 2]),
+}
+
+impl Slot {
+    /// The stop whose bar it wears; `None`: evicted.
+    pub fn width(self) -> Option<Width> {
+        match self {
+            Slot::Evicted => None,
+            Slot::Page => Some(Width::Exact),
+            Slot::Span([k, v]) => Some(Width::of_bits((k + v) / 2)),
+        }
+    }
+
+    /// Words for a tooltip.
+    pub fn name(self) -> String {
+        match self {
+            Slot::Evicted => "evicted".to_owned(),
+            Slot::Page => "exact".to_owned(),
+            Slot::Span([16, 16]) => "exact".to_owned(),
+            Slot::Span([k, v]) if k == v => format!("{k} bit"),
+            Slot::Span([k, v]) => format!("K {k} bit, V {v} bit"),
+        }
+    }
+}
+
+/// The film so far, given frames first.
+#[derive(Debug, Clone, Default)]
+pub struct Film {
+    /// Name of the walk it starts from.
+    pub name: String,
+    /// Its settings.
+    pub job: Job,
+    /// Given frames at its beginning.
+    pub given: usize,
+    /// Frames.
+    pub shots: Vec<Shot>,
+    /// Where each lies; as long as `shots`.
+    pub slots: Vec<Slot>,
+    /// Frames a second.
+    pub fps: u32,
+    /// Picture size.
+    pub size: [u32; 2],
+    /// Denoising steps a chunk.
+    pub steps: u32,
+    /// Layers of the network.
+    pub layers: u64,
+    /// Pass of the chunk in the making: (done, of).
+    pub pass: (u32, u32),
+}
+
+impl Film {
+    /// Made frames.
+    pub fn made(&self) -> usize {
+        self.shots.len() - self.given
+    }
+
+    /// The way so far as a camera text.
+    pub fn camera(&self) -> String {
+        let steps: Vec<Step> = self.shots.iter().filter_map(|s| s.step).collect();
+        camera::format(&steps)
+    }
+
+    /// Seconds from the first made frame; given ones lie before 0.
+    pub fn time(&self, frame: usize) -> f64 {
+        (frame as f64 - self.given as f64) / f64::from(self.fps.max(1))
+    }
+
+    fn hold(&mut self, held: &[Held]) {
+        self.slots = vec![Slot::Evicted; self.shots.len()];
+        for h in held {
+            for f in h.frames.clone() {
+                if let Some(slot) = usize::try_from(f).ok().and_then(|f| self.slots.get_mut(f)) {
+                    *slot = h.bits.map_or(Slot::Page, Slot::Span);
+                }
+            }
+        }
+    }
+}
+
+/// A way that was left: what was made after the frame that the film went back to.
+#[derive(Debug, Clone)]
+pub struct Take {
+    /// The frame it leaves the film after.
+    pub from: usize,
+    /// Its frames.
+    pub shots: Vec<Shot>,
+}
+
+/// Which parts are on the screen.
+#[derive(Debug, Clone)]
+pub struct Show {
+    /// Settings pane.
+    pub settings: bool,
+    /// Statistics over the film.
+    pub statistics: bool,
+    /// List of keys.
+    pub keys: bool,
+    /// Panels beside film and timeline.
+    pub panels: bool,
+    /// Only the film.
+    pub fullscreen: bool,
+    /// Keys and values apart.
+    pub apart: bool,
+    /// Coded bytes by tensor.
+    pub layers: bool,
+    /// Drift.
+    pub drift: bool,
+    /// True picture beside the film.
+    pub truth: bool,
+    /// The frame the pointer is over, on the graph or the timeline.
+    pub hover: Option<usize>,
+}
+
+/// The device in use.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceInfo {
+    /// Name and back end.
+    pub title: String,
+    /// Driver.
+    pub driver: String,
+    /// What kind it is.
+    pub kind: &'static str,
+    /// Free bytes, where they are known.
+    pub free: Option<u64>,
+    /// The processor does its work.
+    pub software: bool,
+}
+
+impl DeviceInfo {
+    fn of(caps: &Caps) -> DeviceInfo {
+        DeviceInfo {
+            title: caps.title(),
+            driver: caps.driver.clone(),
+            kind: match caps.kind {
+                Kind::Discrete => "a card of its own",
+                Kind::Integrated => "shares main memory",
+                Kind::Virtual => "a virtual machine's",
+                Kind::Other => "of unknown kind",
+                Kind::Software => "shaders on the processor, no GPU",
+                Kind::Twin => "reference loops on the processor: for checking",
+            },
+            free: caps.memory_bytes,
+            software: matches!(caps.kind, Kind::Software | Kind::Twin),
+        }
+    }
+}
+
+/// Times of the window itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WindowTimes {
+    /// Seconds of processor time that the last pass over the panels took.
+    pub pass: f64,
+    /// Seconds from the last input to its picture.
+    pub input: f64,
+}
+
+/// Speed of the making.
+#[derive(Debug, Clone, Default)]
+pub struct Speed {
+    /// The newest chunks' seconds and frames, eight at most.
+    recent: Vec<(Split, usize)>,
+    /// Main memory.
+    pub main_bytes: Option<u64>,
+}
+
+impl Speed {
+    fn push(&mut self, split: Split, frames: usize) {
+        if self.recent.len() == 8 {
+            self.recent.remove(0);
+        }
+        self.recent.push((split, frames));
+    }
+
+    /// Mean seconds of a chunk by phase; `None` before the first.
+    pub fn mean(&self) -> Option<Split> {
+        let n = self.recent.len() as f64;
+        let mean = |of: fn(&Split) -> f64| self.recent.iter().map(|(s, _)| of(s)).sum::<f64>() / n;
+        (!self.recent.is_empty()).then(|| Split {
+            denoise: mean(|s| s.denoise),
+            cache: mean(|s| s.cache),
+            encode: mean(|s| s.encode),
+            total: mean(|s| s.total),
+        })
+    }
+
+    /// Made frames a second.
+    pub fn fps(&self) -> f64 {
+        let frames: usize = self.recent.iter().map(|(_, n)| n).sum();
+        let secs: f64 = self.recent.iter().map(|(s, _)| s.total).sum();
+        frames as f64 / secs.max(1e-9)
+    }
+}
+
+/// A line at the foot of the window.
+#[derive(Debug, Clone, Default)]
+pub struct Note {
+    /// The text.
+    pub text: String,
+    /// It warns.
+    pub warns: bool,
+}
+
+/// Everything.
+pub struct State {
+    /// Settings of the next film.
+    pub job: Job,
+    /// The film.
+    pub film: Film,
+    /// Ways that were left.
+    pub takes: Vec<Take>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Playhead.
+    pub play: Play,
+    /// Device memory.
+    pub history: History,
+    /// The ledger while given frames run.
+    pub ledger: MemoryUse,
+    /// Newest cache figures.
+    pub kv: Option<Box<longtake::cache::KvFigures>>,
+    /// Widths of spans from now on.
+    pub widths: Widths,
+    /// What the next film would take.
+    pub plan: Option<Result<Event, Fault>>,
+    /// The job that `plan` is of.
+    planned: Option<Job>,
+    /// Speed.
+    pub speed: Speed,
+    /// Drift.
+    pub drift: Drift,
+    /// Device in use.
+    pub device: DeviceInfo,
+    /// Devices there are, by name.
+    pub devices: Vec<String>,
+    /// The camera's reins; the worker reads them.
+    pub reins: Arc<Reins>,
+    /// The film has the keyboard for steering.
+    pub steering: bool,
+    /// Points that the pointer was dragged since the last turn.
+    pub dragged: f32,
+    /// What is shown.
+    pub show: Show,
+    /// Foot of the window.
+    pub note: Note,
+    /// Window times.
+    pub times: WindowTimes,
+    /// The shown frame's texture.
+    pub shown: Shown,
+    /// The true picture's.
+    pub truth: Shown,
+    /// Thumbnails.
+    pub thumbs: Thumbs,
+    /// Frame behind the first screen.
+    pub still: Option<Arc<Frame>>,
+    /// What has to happen outside.
+    pub effects: Vec<Effect>,
+}
+
+impl State {
+    /// Nothing loaded yet.
+    pub fn new(job: Job, reins: Arc<Reins>) -> State {
+        // A picture of the world behind the first screen: the last one that is given.
+        let still = SeedFilm::load(job.film).ok().and_then(|film| {
+            let last = job.given.clamp(1, film.frames.len()) - 1;
+            film.frames.into_iter().nth(last).map(Arc::new)
+        });
+        State {
+            widths: job.widths,
+            job,
+            film: Film::default(),
+            takes: Vec::new(),
+            phase: Phase::Empty,
+            play: Play::default(),
+            history: History::default(),
+            ledger: MemoryUse::default(),
+            kv: None,
+            plan: None,
+            planned: None,
+            speed: Speed::default(),
+            drift: Drift::default(),
+            device: DeviceInfo::default(),
+            devices: Vec::new(),
+            reins,
+            steering: false,
+            dragged: 0.0,
+            show: Show {
+                settings: false,
+                statistics: false,
+                keys: false,
+                panels: true,
+                fullscreen: false,
+                apart: false,
+                layers: false,
+                drift: true,
+                truth: true,
+                hover: None,
+            },
+            note: Note::default(),
+            times: WindowTimes::default(),
+            shown: Shown::default(),
+            truth: Shown::default(),
+            thumbs: Thumbs::default(),
+            still,
+            effects: Vec::new(),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        self.effects.push(Effect::Command(command));
+    }
+
+    fn say(&mut self, text: impl Into<String>) {
+        self.note = Note {
+            text: text.into(),
+            warns: false,
+        };
+    }
+
+    fn warn(&mut self, text: impl Into<String>) {
+        self.note = Note {
+            text: text.into(),
+            warns: true,
+        };
+    }
+
+    /// Frames of the film, given ones included.
+    pub fn len(&self) -> usize {
+        self.film.shots.len()
+    }
+
+    /// Whether there is no frame yet.
+    pub fn is_empty(&self) -> bool {
+        self.film.shots.is_empty()
+    }
+
+    /// Frames will still come by themselves.
+    pub fn grows(&self) -> bool {
+        matches!(self.phase, Phase::Loading(..) | Phase::Making)
+    }
+
+    /// The frame at the playhead.
+    pub fn shot(&self) -> Option<&Shot> {
+        self.film.shots.get(self.play.at)
+    }
+
+    /// Asks for a plan of the next film where the settings have changed.
+    pub fn replan(&mut self) {
+        if self.planned.as_ref() != Some(&self.job) {
+            self.planned = Some(self.job.clone());
+            let job = self.job.clone();
+            self.command(Command::Plan(job));
+        }
+    }
+
+    /// Makes a film by the settings, from its beginning.
+    pub fn start(&mut self) {
+        self.leave();
+        self.job.widths = self.widths;
+        self.phase = Phase::Loading(0, self.job.given);
+        self.say("loading");
+        let job = self.job.clone();
+        self.command(Command::Start(job));
+    }
+
+    /// Makes the film at hand again: same settings, same seed.
+    pub fn again(&mut self) {
+        if !self.is_empty() {
+            self.job = self.film.job.clone();
+            self.widths = self.job.widths;
+        }
+        self.start();
+    }
+
+    /// Stops the making, or goes on.
+    pub fn stop_or_go(&mut self) {
+        match self.phase {
+            Phase::Making => {
+                self.phase = Phase::Stopped;
+                self.say("making stopped; the view goes on");
+                self.command(Command::Stop);
+            }
+            Phase::Stopped => {
+                self.phase = Phase::Making;
+                self.say("making");
+                self.command(Command::Continue);
+            }
+            _ => {}
+        }
+    }
+
+    /// Goes back to a frame and takes another way from there; what came after is kept as a take.
+    pub fn back_to(&mut self, frame: usize) {
+        let keep = (frame + 1).clamp(self.film.given, self.len().max(self.film.given));
+        let made = keep - self.film.given;
+        let can = matches!(
+            self.phase,
+            Phase::Making | Phase::Stopped | Phase::Finished | Phase::Failed(_)
+        );
+        if !can || keep >= self.len() {
+            return;
+        }
+        let shots = self.film.shots.split_off(keep);
+        self.film.slots.truncate(keep);
+        self.takes.push(Take {
+            from: keep - 1,
+            shots,
+        });
+        self.thumbs.cut(keep);
+        self.history.cut(made);
+        self.drift.cut(made);
+        self.play.live(keep);
+        self.phase = Phase::GoingBack(0, made);
+        self.say(format!(
+            "going back: the film up to here is made again, {}",
+            say::n(made, "frame")
+        ));
+        self.command(Command::BackTo(made));
+    }
+
+    /// Goes back by one chunk of made frames.
+    pub fn undo(&mut self) {
+        if self.film.made() > 0 {
+            self.back_to(self.len().saturating_sub(2));
+        }
+    }
+
+    /// Codes spans from now on at these widths.
+    pub fn set_bits(&mut self, widths: Widths) {
+        if !self.job.has(widths.k) || !self.job.has(widths.v) || widths == self.widths {
+            return;
+        }
+        self.widths = widths;
+        match self.phase {
+            Phase::Empty | Phase::Failed(_) => self.job.widths = widths,
+            _ => self.command(Command::Bits(widths)),
+        }
+    }
+
+    /// Takes or leaves the reins.
+    pub fn steer(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        self.steering = true;
+        self.reins.steering.store(true, Ordering::Relaxed);
+        self.play.live(self.len());
+        if self.phase == Phase::Stopped {
+            self.stop_or_go();
+        }
+        self.say("steering: what is held while a frame is made is what it shows");
+    }
+
+    /// Lets go of the reins: the camera tours what was seen.
+    pub fn leave(&mut self) {
+        if self.steering {
+            self.say("the camera tours what was seen");
+        }
+        self.steering = false;
+        self.reins.steering.store(false, Ordering::Relaxed);
+        self.reins.release();
+    }
+
+    /// Saves the shown frame.
+    pub fn save_frame(&mut self) {
+        let Some(shot) = self.shot() else {
+            return;
+        };
+        let f = &shot.frame;
+        let scale = longtake::media::default_scale(f.width, f.height);
+        match crate::pictures::png(f, scale) {
+            Ok(bytes) => {
+                let name = format!(
+                    "{}-seed{}-frame{:04}.png",
+                    self.film.name, self.film.job.seed, self.play.at
+                );
+                self.effects.push(Effect::Save { name, bytes });
+            }
+            Err(e) => self.warn(format!("the frame was not saved: {e}")),
+        }
+    }
+
+    /// Saves the way so far as a camera file that `--camera` takes.
+    pub fn save_path(&mut self) {
+        if self.film.made() == 0 {
+            return;
+        }
+        let camera = self.film.camera();
+        let name = format!("{}-seed{}.camera.txt", self.film.name, self.film.job.seed);
+        let text = format!("# {}\n{camera}\n", self.film.job.command(&name));
+        self.effects.push(Effect::Save {
+            name,
+            bytes: text.into_bytes(),
+        });
+    }
+
+    /// Saves the made frames as a film.
+    pub fn save_film(&mut self) {
+        if self.film.made() == 0 {
+            return;
+        }
+        let made = &self.film.shots[self.film.given..];
+        self.effects.push(Effect::SaveFilm {
+            name: format!("{}-seed{}.mp4", self.film.name, self.film.job.seed),
+            frames: made.iter().map(|s| s.frame.clone()).collect(),
+            fps: self.film.fps,
+        });
+    }
+
+    /// Works on another device.
+    pub fn choose_device(&mut self, index: usize) {
+        let n = self.devices.len();
+        let device = match index < n {
+            true => index.to_string(),
+            false => "cpu".to_owned(),
+        };
+        self.leave();
+        self.phase = Phase::Empty;
+        self.planned = None;
+        self.plan = None;
+        self.command(Command::Device(Select {
+            device: Some(device),
+            ..Select::default()
+        }));
+    }
+
+    /// The error card's way on.
+    pub fn way_on(&mut self) {
+        let Phase::Failed(fault) = self.phase.clone() else {
+            return;
+        };
+        match fault.again {
+            true => self.again(),
+            false => {
+                self.show.settings = true;
+                self.phase = match self.is_empty() {
+                    true => Phase::Empty,
+                    false => Phase::Finished,
+                };
+            }
+        }
+    }
+
+    /// Words that say the state, for the pill.
+    pub fn pill(&self) -> &'static str {
+        match &self.phase {
+            Phase::Empty => "nothing loaded",
+            Phase::Loading(..) => "loading",
+            Phase::GoingBack(..) => "going back",
+            Phase::Failed(_) => "stopped",
+            _ if self.play.waits(self.len()) && self.grows() => "buffering",
+            _ if self.play.follow && self.phase == Phase::Making => "live",
+            _ if !self.play.moving => "paused",
+            Phase::Finished => "finished",
+            _ => "playing",
+        }
+    }
+
+    /// Takes what the worker says.
+    pub fn hear(&mut self, message: Message) {
+        match message {
+            Message::Opened(caps) => {
+                self.device = DeviceInfo::of(&caps);
+                self.planned = None;
+            }
+            Message::Planned(plan) => self.plan = Some(*plan),
+            Message::Begun(begun) => self.begun(*begun),
+            Message::Given(n, memory) => {
+                self.ledger = memory;
+                if let Phase::Loading(done, _) = &mut self.phase {
+                    *done = n;
+                }
+            }
+            Message::Pass(pass, passes) => self.film.pass = (pass, passes),
+            Message::Made(made) => self.made(*made),
+            Message::Again(done, of) => {
+                if let Phase::GoingBack(..) = self.phase {
+                    self.phase = Phase::GoingBack(done, of);
+                }
+            }
+            Message::WentBack(made, held) => {
+                self.film.hold(&held);
+                self.phase = Phase::Making;
+                self.say(format!("another way from frame {}", self.film.given + made));
+            }
+            Message::Bits(widths, frame) => {
+                self.history.changes.push(Change {
+                    frame,
+                    name: match widths.k == widths.v {
+                        true if widths.k == Width::Exact => "16".to_owned(),
+                        true => widths.k.bits().to_string(),
+                        false => format!("{}/{}", widths.k.bits(), widths.v.bits()),
+                    },
+                    colour: widths.k as usize,
+                });
+                self.say(format!("new spans: {}", widths.name()));
+            }
+            Message::Finished => {
+                self.phase = Phase::Finished;
+                self.leave();
+                self.say(format!(
+                    "{} made: the film is as long as planned",
+                    say::n(self.film.made(), "frame")
+                ));
+            }
+            Message::Fault(fault) => {
+                self.leave();
+                self.say("");
+                self.phase = Phase::Failed(*fault);
+            }
+            Message::Warning(text) => self.warn(text),
+        }
+    }
+
+    fn begun(&mut self, begun: Begun) {
+        let Event::Plan {
+            fps,
+            width,
+            height,
+            steps,
+            ..
+        } = begun.plan
+        else {
+            return;
+        };
+        let widths = begun.job.widths;
+        let shots = begun.given.into_iter().map(|(frame, pose)| Shot {
+            frame: Arc::new(frame),
+            pose,
+            step: None,
+            widths,
+            truth: None,
+        });
+        let shots: Vec<Shot> = shots.collect();
+        self.film = Film {
+            name: begun.film_name,
+            given: shots.len(),
+            slots: vec![Slot::Page; shots.len()],
+            shots,
+            fps,
+            size: [width, height],
+            steps,
+            layers: begun.layers,
+            job: begun.job,
+            pass: (0, steps),
+        };
+        self.takes.clear();
+        self.thumbs.cut(0);
+        self.history = History::default();
+        self.drift = Drift::default();
+        self.speed = Speed::default();
+        self.kv = None;
+        self.play = Play::default();
+        self.phase = Phase::Loading(0, self.film.given);
+    }
+
+    fn made(&mut self, made: Made) {
+        if self.film.made() != made.first {
+            // A chunk that was under way when the film went back.
+            return;
+        }
+        if let Phase::Loading(..) = self.phase {
+            self.phase = Phase::Making;
+        }
+        let n = made.frames.len();
+        for ((frame, pose, step), truth) in made.frames.into_iter().zip(made.truth) {
+            self.drift.push(&frame);
+            let truth = truth.and_then(|t| {
+                let db = quality::psnr(quality::mse(&frame, &t).ok()?);
+                Some((t, db))
+            });
+            self.film.shots.push(Shot {
+                frame: Arc::new(frame),
+                pose,
+                step: Some(step),
+                widths: self.widths,
+                truth,
+            });
+        }
+        self.film.hold(&made.held);
+        self.film.pass = (0, self.film.steps);
+        let halves = [0, 1].map(|tensor: usize| {
+            let of = |h: &&Held| h.bits.is_some_and(|b| b[tensor] == 16);
+            let held = made.held.iter().filter(of);
+            held.map(|h| h.frames.clone().count() as u64).sum()
+        });
+        let sample = Sample::new(
+            self.film.made(),
+            &made.memory,
+            &made.kv,
+            self.film.layers,
+            halves,
+        );
+        self.history.push(sample);
+        self.ledger = made.memory;
+        self.kv = Some(Box::new(made.kv));
+        self.speed.push(made.split, n);
+        self.speed.main_bytes = made.main_bytes;
+        if self.phase == Phase::Making && !self.note.warns {
+            let at = self.film.made();
+            self.say(format!(
+                "frame {} made in {}",
+                at - 1,
+                say::secs(made.split.total)
+            ));
+        }
+        if let Some(fault) = self.drift.refuse(self.film.made()) {
+            self.leave();
+            self.command(Command::Stop);
+            self.phase = Phase::Failed(fault);
+        }
+    }
+}

@@ -1,0 +1,700 @@
+//! The thread that makes the film. It owns the session; the window sends commands and hears messages, and neither waits
+//! for the other. What is held on the keyboard is read between chunks, as a latest value and not as a queue.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::time::Instant;
+
+use longtake::cache::{Held, KvFigures};
+use longtake::frame::Frame;
+use longtake::gpu::{Caps, Device, Purpose, Select};
+use longtake::rollout::event::{Event, MemoryUse, PassKind};
+use longtake::rollout::{self, ModelSource, Session, Walk};
+use longtake::world::{self, OnWall, Path, Pose, SeedFilm, Step};
+
+use crate::fault::Fault;
+use crate::job::{Job, Widths};
+
+/// What the window asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Plan a film without loading anything.
+    Plan(Job),
+    /// Make a film from its beginning.
+    Start(Job),
+    /// Make no more chunks for now.
+    Stop,
+    /// Go on.
+    Continue,
+    /// Code spans from now on at these widths.
+    Bits(Widths),
+    /// Go back to the first so many made frames, and on from there.
+    BackTo(usize),
+    /// Work on another device; the film ends.
+    Device(Select),
+}
+
+/// What the thread tells the window.
+#[derive(Debug)]
+pub enum Message {
+    /// A device is open.
+    Opened(Box<Caps>),
+    /// What a film would take, or why it cannot be.
+    Planned(Box<Result<Event, Fault>>),
+    /// Loading begins; the given frames of the film.
+    Begun(Box<Begun>),
+    /// So many given frames are in the cache.
+    Given(usize, MemoryUse),
+    /// A pass of the chunk at hand is done: (pass, passes).
+    Pass(u32, u32),
+    /// A chunk.
+    Made(Box<Made>),
+    /// A replay after going back: (frames made again, frames to make again).
+    Again(usize, usize),
+    /// The replay is done: the film has so many made frames, and this is in the cache.
+    WentBack(usize, Vec<Held>),
+    /// The widths of spans from now on, at so many made frames.
+    Bits(Widths, usize),
+    /// The film is as long as planned.
+    Finished,
+    /// It stopped.
+    Fault(Box<Fault>),
+    /// Something to know.
+    Warning(String),
+}
+
+/// A film's beginning.
+#[derive(Debug)]
+pub struct Begun {
+    /// What it is made of.
+    pub job: Job,
+    /// Name of the embedded walk.
+    pub film_name: String,
+    /// Its plan.
+    pub plan: Event,
+    /// Given frames and their poses.
+    pub given: Vec<(Frame, Pose)>,
+    /// Layers of the network.
+    pub layers: u64,
+}
+
+/// A chunk and the figures after it.
+#[derive(Debug)]
+pub struct Made {
+    /// Made frames before it.
+    pub first: usize,
+    /// Its pictures, with where they were taken and what led there.
+    pub frames: Vec<(Frame, Pose, Step)>,
+    /// True pictures at those poses, where the walk has them.
+    pub truth: Vec<Option<Arc<Frame>>>,
+    /// Seconds by phase.
+    pub split: Split,
+    /// Device memory.
+    pub memory: MemoryUse,
+    /// The cache.
+    pub kv: KvFigures,
+    /// Who is in it.
+    pub held: Vec<Held>,
+    /// Main memory of this process, where it is known.
+    pub main_bytes: Option<u64>,
+}
+
+/// Seconds of one chunk.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Split {
+    /// Denoising passes.
+    pub denoise: f64,
+    /// The pass that writes the keys and values of the chunk before.
+    pub cache: f64,
+    /// Coding of spans.
+    pub encode: f64,
+    /// All of it.
+    pub total: f64,
+}
+
+/// What drives the camera, written by the window at any time and read before a chunk.
+#[derive(Debug, Default)]
+pub struct Reins {
+    /// The camera is steered; else it tours what was seen.
+    pub steering: AtomicBool,
+    /// Keys that are down, by [`KEYS`].
+    pub held: AtomicU8,
+    /// Keys that went down since they were last read: a short tap must not be lost.
+    pub tapped: AtomicU8,
+    /// Turns by mouse that are still to be made, left positive.
+    pub turns: AtomicI32,
+}
+
+/// Actions by bit of [`Reins::held`], as camera texts name them.
+pub const KEYS: [&str; 6] = ["w", "s", "a", "d", "left", "right"];
+
+impl Reins {
+    /// Sets a key, by its place in [`KEYS`].
+    pub fn key(&self, key: usize, down: bool) {
+        let bit = 1 << key;
+        if down {
+            if self.held.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+                self.tapped.fetch_or(bit, Ordering::Relaxed);
+            }
+        } else {
+            self.held.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets go of everything.
+    pub fn release(&self) {
+        self.held.store(0, Ordering::Relaxed);
+        self.tapped.store(0, Ordering::Relaxed);
+        self.turns.store(0, Ordering::Relaxed);
+    }
+
+    /// The step that what is held makes.
+    fn step(&self) -> Step {
+        let mut keys = self.held.load(Ordering::Relaxed) | self.tapped.swap(0, Ordering::Relaxed);
+        let turns = self.turns.load(Ordering::Relaxed).signum();
+        if turns != 0 {
+            self.turns.fetch_sub(turns, Ordering::Relaxed);
+            keys = keys & 0b1111 | if turns > 0 { 0b1_0000 } else { 0b10_0000 };
+        }
+        step_of(keys)
+    }
+}
+
+/// The step of keys that are down; what contradicts itself cancels out.
+fn step_of(keys: u8) -> Step {
+    let down = |key: usize| keys >> key & 1 == 1;
+    let names: Vec<&str> = (0..KEYS.len())
+        .filter(|key| down(*key) && !down(key ^ 1))
+        .map(|key| KEYS[key])
+        .collect();
+    let text = match names.is_empty() {
+        true => "stay".to_owned(),
+        false => names.join("+"),
+    };
+    let steps = world::camera::parse(&text).unwrap_or_default();
+    steps
+        .first()
+        .copied()
+        .unwrap_or_else(|| world::Action::Stay.into())
+}
+
+/// Steps that undo one, where no wall was in the way: it turned first, so its movements are taken back first.
+fn undo(step: Step) -> Vec<Step> {
+    let (turns, moves): (Vec<_>, Vec<_>) = step
+        .actions()
+        .filter(|a| *a != world::Action::Stay)
+        .partition(|a| matches!(a, world::Action::TurnLeft | world::Action::TurnRight));
+    [moves, turns]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .filter_map(|part| {
+            let names: Vec<&str> = part.iter().map(|a| a.inverse().name()).collect();
+            let steps = world::camera::parse(&names.join("+")).ok()?;
+            steps.first().copied()
+        })
+        .collect()
+}
+
+/// Tells the window: a message, and that there is one.
+struct Out {
+    messages: SyncSender<Message>,
+    wake: Box<dyn Fn() + Send>,
+    json: bool,
+}
+
+impl Out {
+    fn send(&self, message: Message) {
+        // A window that is gone hears nothing; the thread ends when its commands end.
+        let _ = self.messages.send(message);
+        (self.wake)();
+    }
+
+    /// An event for programs, one JSON line.
+    fn event(&self, event: &Event) {
+        if self.json
+            && let Ok(line) = serde_json::to_string(event)
+        {
+            // A reader that went away is no reason to stop the film.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+    }
+}
+
+/// The window's end of the thread.
+#[derive(Debug)]
+pub struct Worker {
+    commands: SyncSender<Command>,
+    /// What drives the camera.
+    pub reins: Arc<Reins>,
+}
+
+impl Worker {
+    /// Starts the thread on an open device. `wake` is called after every message; `json`: events also go to standard output.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(
+        device: Device,
+        json: bool,
+        wake: Box<dyn Fn() + Send>,
+    ) -> std::io::Result<(Worker, Receiver<Message>)> {
+        let (commands, inbox) = sync_channel(64);
+        let (messages, outbox) = sync_channel(256);
+        let reins = Arc::new(Reins::default());
+        let mut engine = Engine {
+            device,
+            reins: reins.clone(),
+            run: None,
+            making: false,
+            out: Out {
+                messages,
+                wake,
+                json,
+            },
+        };
+        std::thread::Builder::new()
+            .name("rollout".into())
+            .spawn(move || engine.serve(&inbox))?;
+        Ok((Worker { commands, reins }, outbox))
+    }
+
+    /// Sends a command; false when the thread is gone or so far behind that it would have to be waited for.
+    pub fn send(&self, command: Command) -> bool {
+        match self.commands.try_send(command) {
+            Ok(()) => true,
+            Err(TrySendError::Full(c) | TrySendError::Disconnected(c)) => {
+                log::warn!("not taken: {c:?}");
+                false
+            }
+        }
+    }
+}
+
+struct Engine {
+    device: Device,
+    reins: Arc<Reins>,
+    run: Option<Run>,
+    making: bool,
+    out: Out,
+}
+
+impl Engine {
+    fn serve(&mut self, inbox: &Receiver<Command>) {
+        self.out
+            .send(Message::Opened(Box::new(self.device.caps().clone())));
+        loop {
+            let command = if self.making {
+                match inbox.try_recv() {
+                    Ok(c) => Some(c),
+                    Err(TryRecvError::Empty) => None,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            } else {
+                match inbox.recv() {
+                    Ok(c) => Some(c),
+                    Err(_) => return,
+                }
+            };
+            let done = match command {
+                Some(command) => self.obey(command),
+                None => self.make(),
+            };
+            if let Err(fault) = done {
+                self.making = false;
+                self.out.send(Message::Fault(Box::new(fault)));
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Fault> {
+        match command {
+            Command::Plan(job) => {
+                let plan = plan(&self.device, &job);
+                self.out.send(Message::Planned(Box::new(plan)));
+            }
+            Command::Start(job) => {
+                // The old film's memory first.
+                self.run = None;
+                self.run = Some(Run::start(&self.device, job, &self.out)?);
+                self.making = true;
+            }
+            Command::Stop => self.making = false,
+            Command::Continue => self.making = self.run.is_some(),
+            Command::Bits(widths) => {
+                if let Some(run) = &mut self.run {
+                    run.set_bits(widths)?;
+                    self.out.send(Message::Bits(widths, run.path.len()));
+                }
+            }
+            Command::BackTo(frames) => {
+                if let Some(run) = self.run.take() {
+                    let run = run.back_to(&self.device, frames, &self.out)?;
+                    self.out
+                        .send(Message::WentBack(run.path.len(), run.session.held()));
+                    self.run = Some(run);
+                    self.making = true;
+                }
+            }
+            Command::Device(select) => {
+                self.run = None;
+                self.making = false;
+                self.device = Device::open(&select).map_err(|e| Fault::of(&e.into()))?;
+                let caps = Box::new(self.device.caps().clone());
+                self.out.send(Message::Opened(caps));
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&mut self) -> Result<(), Fault> {
+        let Some(run) = &mut self.run else {
+            self.making = false;
+            return Ok(());
+        };
+        match run.make(&self.device, &self.reins, &self.out) {
+            Ok(Some(made)) => self.out.send(Message::Made(Box::new(made))),
+            Ok(None) => {
+                self.making = false;
+                self.out.send(Message::Finished);
+            }
+            Err(e) => return Err(Fault::of(&e).at(run.path.len(), self.device.caps())),
+        }
+        Ok(())
+    }
+}
+
+/// Model, walk and settings of a job.
+fn settle(job: &Job) -> Result<(ModelSource, SeedFilm, Walk, rollout::Config), Fault> {
+    let model = ModelSource::rooms().map_err(|e| Fault::of(&e))?;
+    let film = SeedFilm::load(job.film).map_err(|e| Fault::plain(&e.to_string()))?;
+    let given = job.given.clamp(1, film.frames.len());
+    let walk = Walk {
+        given: film.frames[..given].to_vec(),
+        given_poses: film.poses[..given].to_vec(),
+        poses: Vec::new(),
+    };
+    let config = job.config().map_err(|e| Fault::plain(&e))?;
+    Ok((model, film, walk, config))
+}
+
+fn plan(device: &Device, job: &Job) -> Result<Event, Fault> {
+    let (model, _, walk, config) = settle(job)?;
+    Session::preview_open(device, &model, &walk, job.most, &config).map_err(|e| Fault::of(&e))
+}
+
+/// A film in the making.
+struct Run {
+    job: Job,
+    session: Session,
+    film: SeedFilm,
+    /// Its frames, shared with the window.
+    truths: Vec<Arc<Frame>>,
+    given: usize,
+    /// Every pose so far, given ones first.
+    poses: Vec<Pose>,
+    /// What led to the made ones.
+    path: Vec<Step>,
+    /// The way on while nobody steers.
+    tour: VecDeque<Step>,
+    /// Made frames when the reins were taken.
+    taken: Option<usize>,
+    /// Widths, and the number of made frames from which on they hold.
+    bits: Vec<(usize, Widths)>,
+    chunk_frames: usize,
+    /// Seconds of coding so far.
+    encoded: f64,
+}
+
+impl Run {
+    fn start(device: &Device, job: Job, out: &Out) -> Result<Run, Fault> {
+        let run = Run::load(device, job)?;
+        let plan = run.session.plan();
+        out.event(&plan);
+        let frames = run.film.frames.iter().zip(&run.film.poses);
+        out.send(Message::Begun(Box::new(Begun {
+            job: run.job.clone(),
+            film_name: run.film.name.clone(),
+            plan,
+            given: frames
+                .take(run.given)
+                .map(|(f, p)| (f.clone(), *p))
+                .collect(),
+            layers: run.layers()?,
+        })));
+        Ok(run)
+    }
+
+    fn load(device: &Device, job: Job) -> Result<Run, Fault> {
+        let (model, film, walk, config) = settle(&job)?;
+        let poses = walk.given_poses.clone();
+        let session = Session::open(device, &model, walk, job.most, &config)
+            .map_err(|e| Fault::of(&e).at(0, device.caps()))?;
+        Ok(Run {
+            session,
+            given: poses.len(),
+            poses,
+            truths: film.frames.iter().cloned().map(Arc::new).collect(),
+            film,
+            path: Vec::new(),
+            tour: VecDeque::new(),
+            taken: None,
+            bits: vec![(0, job.widths)],
+            chunk_frames: model.config.chunk_frames as usize,
+            encoded: 0.0,
+            job,
+        })
+    }
+
+    fn layers(&self) -> Result<u64, Fault> {
+        let model = ModelSource::rooms().map_err(|e| Fault::of(&e))?;
+        Ok(u64::from(model.config.layers))
+    }
+
+    /// The true picture at a pose, where the walk has one.
+    fn truth(&self, pose: Pose) -> Option<Arc<Frame>> {
+        let i = self.film.poses.iter().position(|seen| *seen == pose)?;
+        self.truths.get(i).cloned()
+    }
+
+    /// Spans from now on at these widths. Re-packing older, wider spans would be asked for here; the pane counts spans by width
+    /// from the cache itself, so it shows whatever the cache does.
+    fn set_bits(&mut self, widths: Widths) -> Result<(), Fault> {
+        let pair = self.job.pair(widths).map_err(|e| Fault::plain(&e))?;
+        self.session.set_codecs(pair).map_err(|e| Fault::of(&e))?;
+        self.bits.push((self.path.len(), widths));
+        Ok(())
+    }
+
+    /// The next step: what is held, or the tour over everything seen so far.
+    fn step(&mut self, reins: &Reins) -> Step {
+        if reins.steering.load(Ordering::Relaxed) {
+            self.taken.get_or_insert(self.path.len());
+            self.tour.clear();
+            return reins.step();
+        }
+        if let Some(from) = self.taken.take() {
+            // Back the way it was steered: a tour knows single actions only, and these may not lead to where it stands.
+            self.tour = self.path[from.min(self.path.len())..]
+                .iter()
+                .rev()
+                .flat_map(|step| undo(*step))
+                .collect();
+        }
+        if self.tour.is_empty() {
+            let way = world::tour(&self.poses, 256);
+            self.tour = way.into_iter().map(Step::from).collect();
+        }
+        let stay = || world::Action::Stay.into();
+        self.tour.pop_front().unwrap_or_else(stay)
+    }
+
+    /// Walks one step, along walls where they are in the way.
+    fn walk(&mut self, step: Step) -> Result<Pose, rollout::Error> {
+        let from = self.poses.last().copied().unwrap_or_default();
+        let way = Path::along(&self.film.map, from, &[step], OnWall::Slide)
+            .map_err(|e| rollout::Error::Setting(e.to_string()))?;
+        Ok(way.poses.first().copied().unwrap_or(from))
+    }
+
+    fn make(
+        &mut self,
+        device: &Device,
+        reins: &Reins,
+        out: &Out,
+    ) -> Result<Option<Made>, rollout::Error> {
+        let n = self.chunk_frames.min(self.job.most - self.path.len());
+        let first = self.path.len();
+        for _ in 0..n {
+            let step = self.step(reins);
+            self.go(step)?;
+        }
+        self.chunk(first, device, out)
+    }
+
+    /// Takes a step into the session's way.
+    fn go(&mut self, step: Step) -> Result<(), rollout::Error> {
+        let pose = self.walk(step)?;
+        self.session.push_poses(&[pose])?;
+        self.poses.push(pose);
+        self.path.push(step);
+        Ok(())
+    }
+
+    fn chunk(
+        &mut self,
+        first: usize,
+        device: &Device,
+        out: &Out,
+    ) -> Result<Option<Made>, rollout::Error> {
+        let begun = Instant::now();
+        let mut split = Split::default();
+        let mut listen = |event: Event| {
+            match &event {
+                Event::PassDone {
+                    kind: PassKind::Given,
+                    chunk,
+                    ..
+                } => out.send(Message::Given(*chunk as usize + 1, memory(device))),
+                Event::PassDone {
+                    kind,
+                    pass,
+                    passes,
+                    secs,
+                    ..
+                } => {
+                    if *kind == PassKind::Denoise {
+                        split.denoise += secs;
+                        out.send(Message::Pass(pass + 1, *passes - 1));
+                    } else {
+                        split.cache += secs;
+                    }
+                }
+                Event::FramesReady { secs, .. } => split.total = *secs,
+                Event::Warning { text } => out.send(Message::Warning(text.clone())),
+                _ => {}
+            }
+            out.event(&event);
+        };
+        let Some(chunk) = self.session.next_chunk(&mut listen)? else {
+            return Ok(None);
+        };
+        log::debug!("chunk {} in {:?}", chunk.index, begun.elapsed());
+        let kv = self.session.kv();
+        let encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
+        split.encode = encoded - self.encoded;
+        // Coding lies before the passes of the chunk, and what the given frames had coded is no part of it.
+        if first == 0 || split.total < split.encode {
+            split.encode = 0.0;
+        }
+        self.encoded = encoded;
+        let poses = &self.poses[self.given + first..];
+        let steps = &self.path[first..];
+        Ok(Some(Made {
+            first,
+            truth: poses.iter().map(|p| self.truth(*p)).collect(),
+            frames: chunk
+                .frames
+                .into_iter()
+                .zip(poses)
+                .zip(steps)
+                .map(|((frame, pose), step)| (frame, *pose, *step))
+                .collect(),
+            split,
+            memory: self.session.memory(),
+            kv,
+            held: self.session.held(),
+            main_bytes: main_bytes(),
+        }))
+    }
+
+    /// The same film up to `frames`, made again: the same seed on the same device gives the same bytes, and the cache is as
+    /// it was. Cutting the cache back in place would take its place here.
+    fn back_to(self, device: &Device, frames: usize, out: &Out) -> Result<Run, Fault> {
+        let Run {
+            job,
+            path,
+            bits,
+            session,
+            ..
+        } = self;
+        drop(session);
+        let frames = frames.min(path.len()) / self.chunk_frames * self.chunk_frames;
+        let mut run = Run::load(device, job)?;
+        for first in (0..frames).step_by(self.chunk_frames) {
+            for (_, widths) in bits.iter().skip(1).filter(|(at, _)| *at == first) {
+                run.set_bits(*widths)?;
+            }
+            let again = |run: &mut Run| {
+                for step in &path[first..first + self.chunk_frames] {
+                    run.go(*step)?;
+                }
+                run.session.next_chunk(&mut |_| {})
+            };
+            again(&mut run).map_err(|e| Fault::of(&e).at(first, device.caps()))?;
+            out.send(Message::Again(first + self.chunk_frames, frames));
+        }
+        // Widths that were chosen later still hold from here on.
+        if let Some((_, now)) = bits.last()
+            && run.bits.last().is_some_and(|(_, w)| w != now)
+        {
+            run.set_bits(*now)?;
+        }
+        let kv = run.session.kv();
+        run.encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
+        Ok(run)
+    }
+}
+
+/// The ledger while a session is busy.
+fn memory(device: &Device) -> MemoryUse {
+    let l = device.ledger();
+    MemoryUse {
+        weights_bytes: l.bytes(Purpose::Weights),
+        cache_bytes: l.bytes(Purpose::Cache),
+        spans_bytes: l.bytes(Purpose::Spans),
+        activations_bytes: l.bytes(Purpose::Activations),
+        scratch_bytes: l.bytes(Purpose::Scratch),
+        viewer_bytes: l.bytes(Purpose::Viewer),
+        device_bytes: l.total(),
+        peak_device_bytes: l.peak(),
+    }
+}
+
+/// Main memory that this process holds, on Linux.
+fn main_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_keys_make_one_step_and_contradictions_cancel() {
+        let text = |keys| step_of(keys).to_string();
+        assert_eq!(text(0b00_0001), "w");
+        assert_eq!(text(0b01_0101), "w+a+left");
+        assert_eq!(text(0b00_0011), "stay");
+        assert_eq!(text(0b11_1111), "stay");
+        assert_eq!(text(0b10_0111), "a+right");
+        assert_eq!(text(0), "stay");
+    }
+
+    #[test]
+    fn a_tap_between_chunks_is_one_step() {
+        let reins = Reins::default();
+        reins.key(0, true);
+        reins.key(0, false);
+        assert_eq!(reins.step().to_string(), "w");
+        assert_eq!(reins.step().to_string(), "stay");
+        reins.key(4, true);
+        assert_eq!(reins.step().to_string(), "left");
+        assert_eq!(reins.step().to_string(), "left", "held on");
+    }
+
+    #[test]
+    fn steered_steps_can_be_walked_back() {
+        let start = Pose { x: 3, y: -5, k: 2 };
+        let way = world::camera::parse("w+left,a,d+w-2,right,stay,s+right").unwrap();
+        let there = way.iter().fold(start, |p, s| s.after(p));
+        assert_ne!(there, start);
+        let back = way.iter().rev().flat_map(|s| undo(*s));
+        assert_eq!(back.fold(there, |p, s| s.after(p)), start);
+    }
+
+    #[test]
+    fn the_mouse_turns_notch_by_notch() {
+        let reins = Reins::default();
+        reins.turns.store(-2, Ordering::Relaxed);
+        reins.key(0, true);
+        assert_eq!(reins.step().to_string(), "w+right");
+        assert_eq!(reins.step().to_string(), "w+right");
+        assert_eq!(reins.step().to_string(), "w");
+    }
+}

@@ -1,0 +1,273 @@
+//! The window without a window: pictures of it against stored ones, and the keyboard.
+//!
+//! `UPDATE_SNAPSHOTS=1` writes the pictures. They need an adapter; without one they are skipped, and under
+//! `LONGTAKE_REQUIRE_GPU=1` that is a failure. The keyboard needs none.
+
+mod support;
+
+use std::sync::atomic::Ordering;
+
+use egui::{Key, Modifiers, Theme};
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
+use longtake::gpu::{Device, list_devices};
+use longtake::rollout::Error;
+use longtake_viewer::fault::Fault;
+use longtake_viewer::job::{Width, Widths};
+use longtake_viewer::state::{Effect, Phase, State};
+use longtake_viewer::worker::{Command, Message};
+use longtake_viewer::{panels, tokens};
+
+fn harness(
+    state: State,
+    size: [f32; 2],
+    theme: Theme,
+    ppp: f32,
+    draws: bool,
+) -> Harness<'static, State> {
+    let mut builder = Harness::builder()
+        .with_size(size)
+        .with_theme(theme)
+        .with_pixels_per_point(ppp)
+        .with_context_setup(tokens::apply);
+    if draws {
+        builder = builder.wgpu();
+    }
+    let mut harness = builder.build_ui_state(|ui, s: &mut State| panels::show(ui, s, 0.0), state);
+    harness.run_steps(3);
+    harness
+}
+
+fn picture(name: &str, state: State, size: [f32; 2], theme: Theme, ppp: f32) {
+    if list_devices().is_empty() {
+        assert!(
+            std::env::var_os("LONGTAKE_REQUIRE_GPU").is_none(),
+            "no adapter to draw on"
+        );
+        eprintln!("SKIPPED: needs an adapter");
+        return;
+    }
+    // Drivers round blends differently: Mesa 22's GL lies up to 1.0 beside Mesa 25's Vulkan, a moved or changed letter far above.
+    let options = egui_kittest::SnapshotOptions::new().threshold(1.5);
+    harness(state, size, theme, ppp, true).snapshot_options(name, &options);
+}
+
+#[test]
+fn picture_of_the_first_screen() {
+    picture(
+        "first-dark",
+        support::empty(),
+        [1180.0, 720.0],
+        Theme::Dark,
+        1.0,
+    );
+}
+
+#[test]
+fn picture_of_a_running_film_while_it_is_steered() {
+    let mut s = support::running(66);
+    s.steer();
+    s.reins.key(0, true);
+    picture("running-dark", s, [1440.0, 900.0], Theme::Dark, 1.0);
+}
+
+#[test]
+fn picture_of_a_running_film_in_daylight_with_settings() {
+    let mut s = support::running(66);
+    s.show.settings = true;
+    s.show.layers = true;
+    picture("running-light", s, [1600.0, 1000.0], Theme::Light, 1.0);
+}
+
+#[test]
+fn picture_of_a_narrow_window_with_statistics_at_two_pixels_a_point() {
+    let mut s = support::running(30);
+    s.show.statistics = true;
+    picture("narrow-dark-2x", s, [1024.0, 640.0], Theme::Dark, 2.0);
+}
+
+#[test]
+fn picture_of_an_error() {
+    let mut s = support::running(52);
+    s.hear(Message::Fault(Box::new(fault(52))));
+    picture("error-light", s, [1180.0, 720.0], Theme::Light, 1.0);
+}
+
+fn fault(made: usize) -> Fault {
+    Fault::of(&Error::BadFrames {
+        frame: made,
+        chunk: made as u32,
+        device: "A card (vulkan)".into(),
+    })
+    .at(made, Device::twin().caps())
+}
+
+fn plain(state: State) -> Harness<'static, State> {
+    harness(state, [1440.0, 900.0], Theme::Dark, 1.0, false)
+}
+
+/// Commands that left since the last look.
+fn commands(h: &mut Harness<'_, State>) -> Vec<Command> {
+    let effects = std::mem::take(&mut h.state_mut().effects);
+    let of = |e| match e {
+        Effect::Command(c) => Some(c),
+        _ => None,
+    };
+    effects.into_iter().filter_map(of).collect()
+}
+
+fn press(h: &mut Harness<'_, State>, key: Key) {
+    h.key_press(key);
+    h.run_steps(2);
+}
+
+#[test]
+fn one_key_walks_from_the_first_screen() {
+    let mut h = plain(support::empty());
+    press(&mut h, Key::Enter);
+    let sent = commands(&mut h);
+    assert!(
+        matches!(&sent[..], [Command::Start(job)] if job.given == 24),
+        "{sent:?}"
+    );
+    assert_eq!(h.state().phase, Phase::Loading(0, 24));
+}
+
+#[test]
+fn steering_takes_the_letters_and_escape_gives_them_back() {
+    let mut h = plain(support::running(20));
+    press(&mut h, Key::Enter);
+    assert!(h.state().steering);
+    h.key_down(Key::S);
+    h.key_down(Key::ArrowLeft);
+    h.run_steps(1);
+    assert_eq!(h.state().reins.held.load(Ordering::Relaxed), 0b01_0010);
+    assert!(
+        h.state().effects.is_empty(),
+        "S saves nothing while steering"
+    );
+    h.key_up(Key::S);
+    h.run_steps(1);
+    assert_eq!(h.state().reins.held.load(Ordering::Relaxed), 0b01_0000);
+    press(&mut h, Key::Escape);
+    assert!(!h.state().steering);
+    assert_eq!(h.state().reins.held.load(Ordering::Relaxed), 0);
+    press(&mut h, Key::S);
+    assert!(
+        matches!(&h.state().effects[..], [Effect::Save { name, .. }] if name.ends_with(".png"))
+    );
+}
+
+#[test]
+fn digits_turn_the_bits() {
+    let mut h = plain(support::running(20));
+    press(&mut h, Key::Num2);
+    let sent = commands(&mut h);
+    let two = Widths::both(Width::Two);
+    assert!(
+        matches!(&sent[..], [Command::Bits(w)] if *w == two),
+        "{sent:?}"
+    );
+    press(&mut h, Key::Num2);
+    assert!(commands(&mut h).is_empty(), "the same width is no change");
+}
+
+#[test]
+fn the_slider_moves_by_click_and_by_arrow() {
+    let mut h = plain(support::running(20));
+    h.get_by_label("Cache bits, 4 bit").focus();
+    h.run_steps(2);
+    press(&mut h, Key::ArrowRight);
+    let sent = commands(&mut h);
+    let three = Widths::both(Width::Three);
+    assert!(
+        matches!(&sent[..], [Command::Bits(w)] if *w == three),
+        "{sent:?}"
+    );
+    assert!(h.query_by_label("Cache bits, 3 bit").is_some());
+}
+
+#[test]
+fn the_view_pauses_steps_and_goes_live_while_making_goes_on() {
+    let mut h = plain(support::running(20));
+    let last = h.state().len() - 1;
+    assert_eq!((h.state().play.at, h.state().pill()), (last, "live"));
+    press(&mut h, Key::Space);
+    assert_eq!(h.state().pill(), "paused");
+    press(&mut h, Key::Comma);
+    press(&mut h, Key::Comma);
+    press(&mut h, Key::Period);
+    assert_eq!(h.state().play.at, last - 1);
+    press(&mut h, Key::ArrowLeft);
+    assert_eq!(h.state().play.at, last - 9, "one second");
+    press(&mut h, Key::Home);
+    assert_eq!(h.state().play.at, 0);
+    press(&mut h, Key::End);
+    assert_eq!((h.state().play.at, h.state().pill()), (last, "live"));
+    assert!(
+        commands(&mut h).is_empty(),
+        "the engine heard nothing of it"
+    );
+    press(&mut h, Key::P);
+    assert!(matches!(&commands(&mut h)[..], [Command::Stop]));
+}
+
+#[test]
+fn undo_goes_back_a_frame_and_keeps_the_take() {
+    let mut h = plain(support::running(20));
+    h.key_press_modifiers(Modifiers::CTRL, Key::Z);
+    h.run_steps(2);
+    assert!(matches!(&commands(&mut h)[..], [Command::BackTo(19)]));
+    assert_eq!(h.state().film.made(), 19);
+    assert_eq!(h.state().takes[0].shots.len(), 1);
+    assert_eq!(h.state().phase, Phase::GoingBack(0, 19));
+}
+
+#[test]
+fn an_error_is_copied_and_enter_takes_the_way_on() {
+    let mut s = support::running(20);
+    s.hear(Message::Fault(Box::new(fault(20))));
+    let mut h = plain(s);
+    h.event(egui::Event::Copy);
+    h.run_steps(1);
+    let copied = h.output().platform_output.commands.iter().any(|c| {
+        matches!(c, egui::OutputCommand::CopyText(text) if text.contains("chunk 20 came out as NaN"))
+    });
+    assert!(copied);
+    press(&mut h, Key::Enter);
+    assert!(matches!(&commands(&mut h)[..], [Command::Start(_)]));
+}
+
+#[test]
+fn what_can_be_pressed_has_a_name() {
+    for state in [support::empty(), support::running(20)] {
+        let h = plain(state);
+        use egui::accesskit::Role;
+        let roles = [Role::Button, Role::Slider, Role::Image, Role::CheckBox];
+        let nameless: Vec<_> = roles
+            .into_iter()
+            .flat_map(|role| h.query_all_by_role(role))
+            .filter(|n| {
+                n.accesskit_node()
+                    .label()
+                    .is_none_or(|l| l.trim().is_empty())
+            })
+            .map(|n| format!("{n:?}"))
+            .collect();
+        assert!(nameless.is_empty(), "{nameless:?}");
+    }
+}
+
+#[test]
+fn a_thousand_frames_fit_the_timeline() {
+    let mut s = support::running(1);
+    let shot = s.film.shots.last().cloned().unwrap();
+    let slot = *s.film.slots.last().unwrap();
+    for _ in 0..10_000 {
+        s.film.shots.push(shot.clone());
+        s.film.slots.push(slot);
+    }
+    let mut h = plain(s);
+    press(&mut h, Key::End);
+    assert_eq!(h.state().play.at, 10_024);
+}

@@ -1,0 +1,204 @@
+//! A film that was never made, told to the window message by message: true frames of an embedded walk as pictures, figures
+//! that add up. Numbers repeat, so that pictures of the window can be compared.
+
+use std::sync::Arc;
+
+use longtake::cache::{Held, KvFigures};
+use longtake::rollout::event::{Event, MemoryUse};
+use longtake::world::SeedFilm;
+use longtake_viewer::job::{Job, Width, Widths};
+use longtake_viewer::state::State;
+use longtake_viewer::worker::{Begun, Made, Message, Reins, Split};
+
+/// Bytes of a frame in 16 bit: 48 tokens, 4 heads of 64, K and V, 6 layers.
+const FRAME: u64 = 48 * 4 * 64 * 2 * 2 * 6;
+const LAYERS: u64 = 6;
+const SPAN: usize = 8;
+
+/// A window with nothing loaded and a plan.
+pub fn empty() -> State {
+    let job = Job {
+        given: 24,
+        window: 72,
+        sink: 8,
+        ..Job::default()
+    };
+    let mut s = State::new(job, Arc::new(Reins::default()));
+    s.device.title = "A card (vulkan)".into();
+    s.device.driver = "driver 1.2.3".into();
+    s.device.kind = "a card of its own";
+    s.device.free = Some(6 << 30);
+    s.devices = vec![s.device.title.clone()];
+    // The panes ask for a plan once; the answer comes as from the worker.
+    s.replan();
+    s.effects.clear();
+    s.hear(Message::Planned(Box::new(Ok(plan(&s.job)))));
+    s
+}
+
+fn plan(job: &Job) -> Event {
+    Event::Plan {
+        model: "rooms".into(),
+        device: "A card (vulkan)".into(),
+        tier: "portable f32".into(),
+        seed: job.seed,
+        frames: job.most as u32,
+        given_frames: job.given as u32,
+        chunks: job.most as u32,
+        width: 64,
+        height: 48,
+        fps: 8,
+        steps: 2,
+        window: Some(job.window),
+        sink: job.sink,
+        kv: Some("int4".into()),
+        planned: MemoryUse {
+            weights_bytes: 9_243_392,
+            cache_bytes: 12 * FRAME,
+            spans_bytes: 60 * FRAME / 4,
+            activations_bytes: 638_640,
+            scratch_bytes: 1_771_096,
+            peak_device_bytes: 9_243_392 + 27 * FRAME + 2_409_736,
+            ..MemoryUse::default()
+        },
+    }
+}
+
+/// A film of `made` frames, exact at first, at 4 bit from frame 16 on and at 2 bit from frame 40 on.
+pub fn running(made: usize) -> State {
+    let mut s = empty();
+    s.start();
+    s.effects.clear();
+    let film = SeedFilm::load(s.job.film).expect("it is embedded");
+    let frames: Vec<_> = film.frames.iter().zip(&film.poses).collect();
+    let given = s.job.given;
+    let own = |i: usize| (frames[i].0.clone(), *frames[i].1);
+    s.hear(Message::Begun(Box::new(Begun {
+        job: Job {
+            widths: Widths::both(Width::Exact),
+            ..s.job.clone()
+        },
+        film_name: film.name.clone(),
+        plan: plan(&s.job),
+        given: (0..given).map(own).collect(),
+        layers: LAYERS,
+    })));
+    s.widths = Widths::both(Width::Exact);
+    for i in 0..made {
+        for (at, width) in [(16, Width::Four), (40, Width::Two)] {
+            if i == at {
+                s.set_bits(Widths::both(width));
+                s.effects.clear();
+                s.hear(Message::Bits(Widths::both(width), i));
+            }
+        }
+        let (mut frame, pose) = own(given + i);
+        // As if the network had added something of its own.
+        for (at, v) in frame.rgb.iter_mut().enumerate() {
+            *v = v.saturating_add((at * 7919 % 9) as u8);
+        }
+        let held = held(&s.job, given, i + 1);
+        let kv = figures(&held);
+        s.hear(Message::Made(Box::new(Made {
+            first: i,
+            truth: vec![Some(Arc::new(frames[given + i].0.clone()))],
+            frames: vec![(frame, pose, film.steps[given + i - 1])],
+            split: Split {
+                denoise: 0.081,
+                cache: 0.040,
+                encode: 0.002,
+                total: 0.126,
+            },
+            memory: memory(&kv),
+            kv,
+            held,
+            main_bytes: Some(212 << 20),
+        })));
+    }
+    s
+}
+
+/// Frames in the window after `made`: the newest exact, spans before them at the width of their time.
+fn held(job: &Job, given: usize, made: usize) -> Vec<Held> {
+    let n = given + made;
+    let exact_from = (n - 4) / SPAN * SPAN;
+    let live_from = n.saturating_sub((job.window - job.sink) as usize);
+    let sink = job.sink as usize;
+    let mut held = Vec::new();
+    for start in (0..exact_from).step_by(SPAN) {
+        let end = start + SPAN;
+        if sink < end && end <= live_from && start >= sink {
+            continue;
+        }
+        let bits = match (start + SPAN).saturating_sub(given) {
+            0..16 => 16,
+            16..40 => 4,
+            _ => 2,
+        };
+        held.push(Held {
+            frames: start as i64..end as i64,
+            bits: Some([bits, bits]),
+        });
+    }
+    held.push(Held {
+        frames: exact_from as i64..n as i64,
+        bits: None,
+    });
+    held
+}
+
+fn figures(held: &[Held]) -> KvFigures {
+    let mut kv = KvFigures::default();
+    for h in held {
+        let n = (h.frames.end - h.frames.start) as u64;
+        match h.bits {
+            None => {
+                kv.exact_frames += n;
+                kv.exact_bytes += n * FRAME;
+            }
+            Some([bits, _]) => {
+                kv.coded_frames += n;
+                for t in [&mut kv.k, &mut kv.v] {
+                    let codes = n * FRAME / LAYERS / 2 * u64::from(bits) / 16;
+                    t.coded.codes += codes;
+                    if bits < 16 {
+                        t.coded.scales += n * FRAME / LAYERS / 2 / 128;
+                        t.coded.centroids += n * 64;
+                    }
+                }
+            }
+        }
+    }
+    kv.coded_bytes = LAYERS * (kv.k.coded.total() + kv.v.coded.total());
+    kv.unused_bytes = 4 * FRAME;
+    kv.half_bytes = (kv.exact_frames + kv.coded_frames) * FRAME;
+    let resident = (kv.exact_bytes + kv.coded_bytes) as f64;
+    kv.ratio = kv.half_bytes as f64 / resident;
+    kv.bits_per_element = 16.0 / kv.ratio;
+    for t in [&mut kv.k, &mut kv.v] {
+        t.ratio = (kv.coded_frames * FRAME / LAYERS / 2) as f64 / t.coded.total().max(1) as f64;
+        t.bits_per_element = 16.0 / t.ratio;
+    }
+    kv.spans_coded = kv.coded_frames / SPAN as u64;
+    kv.encode_ms_per_span = 16.0;
+    kv
+}
+
+fn memory(kv: &KvFigures) -> MemoryUse {
+    let mut m = MemoryUse {
+        weights_bytes: 9_243_392,
+        cache_bytes: kv.exact_bytes + kv.unused_bytes,
+        spans_bytes: kv.coded_bytes,
+        activations_bytes: 638_640,
+        scratch_bytes: 1_771_096,
+        viewer_bytes: 12 << 20,
+        ..MemoryUse::default()
+    };
+    m.device_bytes = m.weights_bytes
+        + m.cache_bytes
+        + m.spans_bytes
+        + m.activations_bytes
+        + m.scratch_bytes
+        + m.viewer_bytes;
+    m
+}
