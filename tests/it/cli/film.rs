@@ -42,7 +42,7 @@ fn events_come_in_order_and_the_film_is_whole() {
         expected.push("chunk_started");
         // From the second chunk on, the pass that stores the chunk before comes first.
         expected.extend(vec!["pass_done"; if chunk == 0 { 2 } else { 3 }]);
-        expected.extend(["frames_ready", "memory"]);
+        expected.extend(["frames_ready", "memory", "kv"]);
     }
     expected.extend(["saved", "done"]);
     assert_eq!(names(&events), expected);
