@@ -266,9 +266,23 @@ fn knobs(caps: &Caps, split: RopeSplit, rows: &Rows, per_lane: u32) -> Vec<Knob>
     k.push(("STAGED", u32::from(caps.loads_compile_slowly)));
     if caps.tier == Tier::Subgroups {
         k.extend([("LANES", caps.subgroup_size), ("QUERIES", per_lane)]);
+        if let Rows::Coded {
+            k: of_k, v: of_v, ..
+        } = rows
+        {
+            let held = |l: &SpanLayout| match l.coding.stages {
+                1 => u32_of(l.n_centroids.div_ceil(caps.subgroup_size as usize)),
+                _ => 0,
+            };
+            let held = |l: &SpanLayout| Some(held(l)).filter(|n| *n <= MOST_HELD).unwrap_or(0);
+            k.extend([("K_HELD", held(of_k)), ("V_HELD", held(of_v))]);
+        }
     }
     k
 }
+
+/// Centroids a lane holds at most, loaded once a frame: larger tables are read row by row.
+const MOST_HELD: u32 = 4;
 
 /// Stands for the heads a model may bring: 20 for those whose quads are odd, then the usual ones. Other widths give the
 /// same text with other counts.
@@ -343,7 +357,7 @@ pub fn sample_codings() -> Vec<(Coding, Coding, BiasFix)> {
         head_table: true,
         ..base
     };
-    all.extend([2, 3, 4, 8].map(|bits| (ours(bits, 1), ours(bits, 0), BiasFix::Energy)));
+    all.extend([2, 3, 4, 8].map(|bits| (ours(bits, 1), ours(bits, 1), BiasFix::Energy)));
     let with = |bits, grid, scales, block| Coding {
         bits,
         grid,
@@ -358,7 +372,7 @@ pub fn sample_codings() -> Vec<(Coding, Coding, BiasFix)> {
             Coding::HALVES,
             BiasFix::Step,
         ),
-        (Coding::HALVES, ours(2, 1), BiasFix::Off),
+        (Coding::HALVES, ours(2, 0), BiasFix::Off),
         (
             with(3, Grid::AsymmetricSearch, F16, 32),
             with(8, Grid::Symmetric, E4m3, 32),
@@ -405,14 +419,24 @@ fn coded_plans(caps: &Caps) -> Vec<Vec<Knob>> {
             5
         };
         for (k, v, bias) in &samples[..n] {
-            let layout = |c| SpanLayout::new(for_head(c, head_dim), 1, head_dim, 4, 8);
-            let rows = Rows::Coded {
-                k: layout(*k),
-                v: layout(*v),
-                bias: *bias,
-            };
-            let split = RopeSplit::wan(head_dim);
-            all.extend(counts.iter().map(|n| knobs(caps, split, &rows, *n)));
+            // Tables that the lanes hold, one centroid each or several, and larger ones.
+            let lanes = caps.subgroup_size.max(1) as usize;
+            for n_centroids in [1, 2, 3, 4].map(|n| n * lanes).into_iter().chain([256]) {
+                let layout =
+                    |c| SpanLayout::new(for_head(c, head_dim), 1, head_dim, 4, n_centroids);
+                let rows = Rows::Coded {
+                    k: layout(*k),
+                    v: layout(*v),
+                    bias: *bias,
+                };
+                let split = RopeSplit::wan(head_dim);
+                for n in &counts {
+                    let knobs = knobs(caps, split, &rows, *n);
+                    if !all.contains(&knobs) {
+                        all.push(knobs);
+                    }
+                }
+            }
         }
     }
     all

@@ -19,7 +19,13 @@ fn staged(quads: u32) -> u32 {
 #[derive(Clone, Copy)]
 enum Rows {
     Plain(KvFormat),
-    Coded { k: Coding, v: Coding, bias: BiasFix },
+    Coded {
+        k: Coding,
+        v: Coding,
+        bias: BiasFix,
+        /// How many of K's, and of V's, centroids of a head each lane of a subgroup holds; 0: they are loaded row by row.
+        held: [u32; 2],
+    },
 }
 
 struct Shape {
@@ -41,6 +47,10 @@ impl Shape {
                 k: Coding::from_number(knob(knobs, "K")),
                 v: Coding::from_number(knob(knobs, "V")),
                 bias: BiasFix::from_number(knob(knobs, "BIAS")),
+                held: ["K_HELD", "V_HELD"].map(|name| {
+                    let found = knobs.iter().find(|(n, _)| *n == name);
+                    found.map_or(0, |(_, held)| *held)
+                }),
             },
             false => Rows::Plain(KvFormat::from_code(knob(knobs, "FORMAT"))),
         };
@@ -337,8 +347,9 @@ fn step_fn(c: &Coding, quads: u32) -> String {
 }
 
 /// Loads the lane's row of a coded span into `{name}0..`, wide loads where rows are whole `vec4`s of words. Leaves the
-/// decoded steps of its blocks in `{name}{block}s`.
-fn load_coded(t: &mut String, c: &Coding, quads: u32, name: &str) {
+/// decoded steps of its blocks in `{name}{block}s`. `held`: the row's centroid is one of those that the lanes hold ([`hold_centroids`]). Values
+/// that were rotated stay so, keys are turned back.
+fn load_coded(t: &mut String, c: &Coding, quads: u32, name: &str, held: u32, lanes: u32) {
     let d = quads * 4;
     let words = c.row_words(d as usize) as u32;
     let _ = writeln!(
@@ -472,53 +483,80 @@ fn load_coded(t: &mut String, c: &Coding, quads: u32, name: &str) {
             );
         }
     }
-    if c.stages > 0 {
+    // Adds eight channels of a centroid, two halves a word.
+    let add = |t: &mut String, i: u32, words: &str| {
+        let _ = writeln!(t, "                let c{i} = {words};");
+        for (n, a, b) in [(i, "x", "y"), (i + 1, "z", "w")] {
+            let _ = writeln!(
+                t,
+                "                {name}{n} += bitcast<vec4<f32>>(vec4<u32>(c{i}.{a} << 16u, c{i}.{a} & 0xffff0000u, c{i}.{b} << 16u, c{i}.{b} & 0xffff0000u));"
+            );
+        }
+    };
+    let id_of = |all: &str| {
+        format!(
+            "({name}[{name}_base + params.{name}_ids + {all} / 4u] >> (8u * ({all} & 3u))) & 255u"
+        )
+    };
+    if held > 0 {
+        let _ = writeln!(
+            t,
+            "            {{
+                let id = {};
+                let in_lane = id % {lanes}u;",
+            id_of("row")
+        );
+        for i in (0..quads).step_by(2) {
+            let of = |n: u32| format!("subgroupShuffle({name}_cent{n}_{i}, in_lane)");
+            let chosen = (1..held).fold(of(0), |before, n| {
+                format!("select({before}, {}, id >= {}u)", of(n), n * lanes)
+            });
+            add(t, i, &chosen);
+        }
+        t.push_str("            }\n");
+    } else if c.stages > 0 {
         // The stage count is a parameter so that the driver does not unroll the loads.
         let _ = writeln!(
             t,
             "            for (var stage = 0u; stage < params.{name}_stages; stage++) {{
                 let all = stage * params.n_heads * params.rows + row;
-                let id = ({name}[{name}_base + params.{name}_ids + all / 4u] >> (8u * (all & 3u))) & 255u;
+                let id = {};
                 let to = ({name}_base + params.{name}_cents) / 4u + ((stage * params.n_heads + head) * params.{name}_n_cents + id) * {}u;",
+            id_of("all"),
             d / 8
         );
         for i in (0..quads).step_by(2) {
-            let _ = writeln!(
-                t,
-                "                let c{i} = {name}_wide[to + {}u];",
-                i / 2
-            );
-            for (n, a, b) in [(i, "x", "y"), (i + 1, "z", "w")] {
-                let _ = writeln!(
-                    t,
-                    "                {name}{n} += bitcast<vec4<f32>>(vec4<u32>(c{i}.{a} << 16u, c{i}.{a} & 0xffff0000u, c{i}.{b} << 16u, c{i}.{b} & 0xffff0000u));"
-                );
-            }
+            add(t, i, &format!("{name}_wide[to + {}u]", i / 2));
         }
         t.push_str("            }\n");
     }
-    if c.hadamard {
-        for i in 0..quads {
-            let q = format!("{name}{i}");
+    if c.hadamard && name == "k" {
+        rotate_back(t, name, quads);
+    }
+}
+
+/// Multiplies `{name}0..` by the Hadamard matrix of their number.
+fn rotate_back(t: &mut String, name: &str, quads: u32) {
+    for i in 0..quads {
+        let q = format!("{name}{i}");
+        let _ = writeln!(
+            t,
+            "            {q} = vec4<f32>({q}.x + {q}.y, {q}.x - {q}.y, {q}.z + {q}.w, {q}.z - {q}.w);
+            {q} = {:?} * vec4<f32>({q}.x + {q}.z, {q}.y + {q}.w, {q}.x - {q}.z, {q}.y - {q}.w);",
+            1.0 / f64::from(quads * 4).sqrt()
+        );
+    }
+    let mut half = 1;
+    while half < quads {
+        for q in 0..quads / 2 {
+            let a = q / half * 2 * half + q % half;
+            let b = a + half;
             let _ = writeln!(
                 t,
-                "            {q} = vec4<f32>({q}.x + {q}.y, {q}.x - {q}.y, {q}.z + {q}.w, {q}.z - {q}.w);
-            {q} = {:?} * vec4<f32>({q}.x + {q}.z, {q}.y + {q}.w, {q}.x - {q}.z, {q}.y - {q}.w);",
-                1.0 / f64::from(d).sqrt()
+                "            {{ let h = {name}{a}; {name}{a} = h + {name}{b}; {name}{b} = h - {name}{b}; }}"
             );
         }
-        let mut half = 1;
-        while half < quads {
-            for q in 0..quads / 2 {
-                let a = q / half * 2 * half + q % half;
-                let _ = writeln!(
-                    t,
-                    "            let h{name}{half}_{q} = {name}{a}; {name}{a} = h{name}{half}_{q} + {name}{b}; {name}{b} = h{name}{half}_{q} - {name}{b};",
-                    b = a + half
-                );
-            }
-            half *= 2;
-        }
+        half *= 2;
     }
 }
 
@@ -569,6 +607,36 @@ fn frame_of_span(t: &mut String, k: &Coding, v: &Coding, bias: BiasFix, quads: u
             let _ = writeln!(t, "        let bias{j} = -0.5 * ({});", sum.join(" + "));
         }
     }
+}
+
+/// Names of the words of the centroids that a lane holds: eight channels of one of them each.
+fn held_words(quads: u32, name: &str, held: u32) -> impl Iterator<Item = (u32, u32, String)> {
+    let pairs = (0..held * quads / 2).map(move |k| (k / (quads / 2), k % (quads / 2) * 2));
+    pairs.map(move |(n, i)| (n, i, format!("{name}_cent{n}_{i}")))
+}
+
+/// At the head of a frame: each lane takes its centroids of the head, as they are stored, for all rows until the next span.
+/// What would be loaded for every row is an index into the subgroup then.
+fn hold_centroids(t: &mut String, quads: u32, held: &[u32; 2], lanes: u32) {
+    t.push_str("        if slot != held_slot {\n            held_slot = slot;\n");
+    for (name, held) in ["k", "v"].into_iter().zip(held) {
+        for n in 0..*held {
+            let _ = writeln!(
+                t,
+                "            let {name}_own{n} = ({name}_base + params.{name}_cents) / 4u + (head * params.{name}_n_cents + min(lane + {}u, params.{name}_n_cents - 1u)) * {}u;",
+                n * lanes,
+                quads / 2
+            );
+        }
+        for (n, i, word) in held_words(quads, name, *held) {
+            let _ = writeln!(
+                t,
+                "            {word} = {name}_wide[{name}_own{n} + {}u];",
+                i / 2
+            );
+        }
+    }
+    t.push_str("        }\n");
 }
 
 const MAIN: &str = "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -717,11 +785,15 @@ fn softmax(t: &mut String, quads: u32, j: u32, n: u32) {
 }
 
 /// Loads the quads of one key or value of the lane into `{name}0..`.
-fn load(t: &mut String, s: &Shape, name: &str, keyword: &str) {
+fn load(t: &mut String, s: &Shape, name: &str, keyword: &str, lanes: u32) {
     let format = match s.rows {
         Rows::Plain(format) => format,
-        Rows::Coded { k, v, .. } => {
-            return load_coded(t, if name == "k" { &k } else { &v }, s.quads, name);
+        Rows::Coded { k, v, held, .. } => {
+            let (c, held) = match name {
+                "k" => (&k, held[0]),
+                _ => (&v, held[1]),
+            };
+            return load_coded(t, c, s.quads, name, held, lanes);
         }
     };
     for i in 0..s.quads {
@@ -819,10 +891,33 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
             blocks = energies(&mut t, k, s.quads, j);
         }
     }
+    // Sums of rotated values are rotated sums: they are turned into that space and back, instead of every value.
+    let rotated = matches!(&s.rows, Rows::Coded { v, .. } if v.hadamard);
+    let turn_sums = |t: &mut String| {
+        for j in (0..per_lane).filter(|_| rotated) {
+            rotate_back(t, &format!("acc{j}_"), s.quads);
+        }
+    };
+    turn_sums(&mut t);
+    if let Rows::Coded { held, .. } = &s.rows
+        && *held != [0; 2]
+    {
+        t += "    var held_slot = 0xffffffffu;\n";
+        for (name, held) in ["k", "v"].into_iter().zip(held) {
+            for (.., word) in held_words(s.quads, name, *held) {
+                let _ = writeln!(t, "    var {word}: vec4<u32>;");
+            }
+        }
+    }
     t += FRAMES;
     match &s.rows {
         Rows::Plain(_) => t += FIRST_TOKEN,
-        Rows::Coded { k, v, bias } => frame_of_span(&mut t, k, v, *bias, s.quads, per_lane),
+        Rows::Coded { k, v, bias, held } => {
+            frame_of_span(&mut t, k, v, *bias, s.quads, per_lane);
+            if *held != [0; 2] {
+                hold_centroids(&mut t, s.quads, held, lanes);
+            }
+        }
     }
     let _ = writeln!(
         t,
@@ -839,7 +934,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
         }
         Rows::Coded { .. } => t += "            let row = row0 + token;\n",
     }
-    load(&mut t, &s, "k", "var");
+    load(&mut t, &s, "k", "var", lanes);
     if fix == BiasFix::Step {
         for b in 0..blocks {
             let _ = writeln!(
@@ -854,9 +949,10 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     for j in 0..per_lane {
         softmax(&mut t, s.quads, j, lanes);
     }
-    load(&mut t, &s, "v", "let");
+    load(&mut t, &s, "v", "let", lanes);
     sums(&mut t, &s, lanes, per_lane);
     t += "        }\n    }\n";
+    turn_sums(&mut t);
     queries.end(&mut t);
     t += "}\n";
     t
@@ -972,7 +1068,7 @@ pub(super) fn write_portable(knobs: &[Knob]) -> String {
     let (frame, row, staged) = (s.frame, s.row, staged(quads));
     let mut t = s.head(false);
     let (mut fix, mut rotated, mut gains) = (BiasFix::Off, [false; 2], 0);
-    if let Rows::Coded { k, v, bias } = &s.rows {
+    if let Rows::Coded { k, v, bias, .. } = &s.rows {
         t += &coded_quad_fn("k", k, quads);
         t += &coded_quad_fn("v", v, quads);
         (fix, rotated) = (*bias, [k.hadamard, v.hadamard]);
@@ -1021,7 +1117,7 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
     t += FRAMES;
     match &s.rows {
         Rows::Plain(_) => t += FIRST_TOKEN,
-        Rows::Coded { k, v, bias } => frame_of_span(&mut t, k, v, *bias, quads, 1),
+        Rows::Coded { k, v, bias, .. } => frame_of_span(&mut t, k, v, *bias, quads, 1),
     }
     let _ = writeln!(
         t,
