@@ -99,15 +99,21 @@ impl Residency {
 
     /// Spans to code before the next chunk.
     fn due(&self, policy: &Policy) -> Vec<Range<i64>> {
+        let first = self.first();
+        let kept = first + policy.exact_sink as i64;
+        // Without a window spans are counted from the first chunk that is not all sink, so that they are as long as each other.
+        let before = match policy.window.frames {
+            None => self.chunks.partition_point(|start| *start <= kept).max(1) - 1,
+            Some(_) => 0,
+        };
         let (n, keep, c) = (policy.span_chunks, policy.recent_chunks, self.chunks.len());
-        if n == 0 || c < n + keep || !(c - keep).is_multiple_of(n) {
+        let kept_exact = keep + before;
+        if n == 0 || c < n + kept_exact || !(c - kept_exact).is_multiple_of(n) {
             return Vec::new();
         }
         let end = self.exact.last().map_or(0, |f| f + 1);
         let start_of = |chunk: usize| self.chunks.get(chunk).copied().unwrap_or(end);
         let (a, b) = (start_of(c - n - keep), start_of(c - keep));
-        let first = self.first();
-        let kept = first + policy.exact_sink as i64;
         let sink = first + policy.window.sink as i64;
         let (in_sink, behind) = match policy.window.frames {
             // A span is dropped as a whole: the sink's part must not be dropped with the rest.
@@ -180,9 +186,13 @@ mod tests {
             exact_sink: 1,
             ..Policy::default()
         };
-        let r = run(&policy, 7, 1);
-        assert_eq!(r.spans(), std::slice::from_ref(&(6..9)));
-        assert_eq!(r.exact().collect::<Vec<_>>(), [5, 9, 10, 11]);
+        assert!(run(&policy, 7, 1).spans().is_empty());
+        let r = run(&policy, 8, 1);
+        assert_eq!(r.spans(), std::slice::from_ref(&(6..10)));
+        assert_eq!(r.exact().collect::<Vec<_>>(), [5, 10, 11, 12]);
+        // A chunk that is sink in part has the rest of it coded.
+        let r = run(&policy, 7, 2);
+        assert_eq!(r.spans(), std::slice::from_ref(&(6..13)));
     }
 
     #[test]
