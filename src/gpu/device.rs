@@ -11,6 +11,9 @@ use super::buffer::{Buffer, Inner, Storage};
 use super::ledger::{Ledger, Purpose};
 use super::recorder::{Dispatch, Recorder};
 
+/// Subgroup sizes that the subgroup kernels are written for.
+const NARROW: std::ops::RangeInclusive<u32> = 4..=16;
+
 /// What kind of hardware is behind a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +101,35 @@ impl Caps {
         caps
     }
 
+    /// WebGPU's limits with every combination of what plans depend on: the tiers with the subgroup sizes that [`Caps`]
+    /// takes for narrow, on CPU drivers and on hardware. What the shader tests compile is what `plans` gives for these.
+    pub fn every() -> Vec<Caps> {
+        let drivers = [
+            (Kind::Discrete, false),
+            (Kind::Software, false),
+            (Kind::Software, true),
+        ];
+        let mut all = Vec::new();
+        for (kind, loads_compile_slowly) in drivers {
+            for subgroup_size in [0, 4, 8, 16] {
+                all.push(Caps {
+                    kind,
+                    loads_compile_slowly,
+                    subgroup_size,
+                    tier: match subgroup_size {
+                        0 => Tier::Portable,
+                        size => {
+                            debug_assert!(NARROW.contains(&size));
+                            Tier::Subgroups
+                        }
+                    },
+                    ..Caps::floor()
+                });
+            }
+        }
+        all
+    }
+
     fn twin() -> Caps {
         Caps {
             name: "cpu".into(),
@@ -129,7 +161,7 @@ impl Caps {
         // The subgroup kernels pay on CPU drivers, whose subgroups are narrow. At 32 lanes and more their tiles outgrow the
         // registers of a lane, and the tiles in workgroup memory are the better shape.
         let narrow = info.subgroup_min_size == info.subgroup_max_size
-            && (4..=16).contains(&info.subgroup_min_size);
+            && NARROW.contains(&info.subgroup_min_size);
         let subgroups =
             tier == TierRequest::Best && narrow && features.contains(wgpu::Features::SUBGROUP);
         let mut caps = Caps {

@@ -1,134 +1,113 @@
 //! Every kernel with every set of knobs a planner can choose: composed, validated, held to the portable floor, and
 //! written for every API.
 
+mod compilers;
+mod variants;
+
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use longtake::gpu::shader::{self, Access, Checked};
-use longtake::gpu::{Caps, Kernel, Knob, Source, Tier};
+use longtake::gpu::shader::{Access, Checked};
+use longtake::gpu::{Caps, Knob, Source, Tier};
 use longtake::ops::KERNELS;
-use naga::back::{glsl, hlsl, msl, spv};
 
+use self::variants::{Final, Texts, Variant, for_all, is_subgroup, resolved};
 use crate::support::device;
 
-/// The open device, the floor, and subgroups of every size that hardware has.
-fn all_caps() -> Vec<Caps> {
-    let mut all: Vec<Caps> = device().map(|d| d.caps().clone()).into_iter().collect();
-    all.push(Caps::floor());
-    for subgroup_size in [4, 8, 16, 32, 64] {
-        all.push(Caps {
-            tier: Tier::Subgroups,
-            subgroup_size,
-            ..Caps::floor()
-        });
-    }
-    all
-}
-
-/// Every different (kernel, knobs).
-fn all_plans() -> Vec<(&'static Kernel, Vec<Knob>)> {
-    let mut seen = HashSet::new();
-    let mut plans = Vec::new();
-    for caps in all_caps() {
-        for kernel in KERNELS {
-            for knobs in (kernel.plans)(&caps) {
-                if seen.insert((kernel.name, knobs.clone())) {
-                    plans.push((*kernel, knobs));
-                }
-            }
-        }
-    }
-    plans
-}
-
-fn is_subgroup(kernel: &Kernel) -> bool {
-    kernel.name.ends_with("_sg")
-}
-
-fn checked(kernel: &Kernel, knobs: &[Knob]) -> Checked {
-    shader::check(kernel, knobs, is_subgroup(kernel)).unwrap_or_else(|e| panic!("{knobs:?}: {e}"))
-}
-
-/// Overrides resolved, as the executor's pipeline does.
-struct Final {
-    module: naga::Module,
-    info: naga::valid::ModuleInfo,
-}
-
-fn resolved(kernel: &Kernel, knobs: &[Knob], c: &Checked) -> Final {
-    let constants = match kernel.source {
-        Source::File(_) => knobs
-            .iter()
-            .map(|(n, v)| (n.to_string(), f64::from(*v)))
-            .collect(),
-        Source::Written(_) => Default::default(),
+/// What no device refuses: WebGPU's limits, every binding in use.
+fn keeps_to_the_floor(v: &Variant, c: &Checked, f: &Final) -> Result<(), String> {
+    let (name, kernel, floor) = (v.name(), v.kernel, Caps::floor());
+    let hold = |holds: bool, what: String| match holds {
+        true => Ok(()),
+        false => Err(format!("{name}: {what}")),
     };
-    let entry = Some((naga::ShaderStage::Compute, "main"));
-    let (module, info) =
-        naga::back::pipeline_constants::process_overrides(&c.module, &c.info, entry, &constants)
-            .unwrap_or_else(|e| panic!("{} {knobs:?}: {e}", kernel.name));
-    Final {
-        module: module.into_owned(),
-        info: info.into_owned(),
-    }
-}
-
-#[test]
-fn kernels_keep_to_the_portable_floor() {
-    let floor = Caps::floor();
-    for (kernel, knobs) in all_plans() {
-        let name = format!("{} {knobs:?}", kernel.name);
-        let c = checked(kernel, &knobs);
-        let f = resolved(kernel, &knobs, &c);
-        assert_eq!(f.module.entry_points.len(), 1, "{name}");
-        let entry = f.info.get_entry_point(0);
-        let mut workgroup_bytes = 0;
-        for (handle, var) in f.module.global_variables.iter() {
-            let used = !entry[handle].is_empty();
-            // An automatic layout leaves out what is not used, and then no bind group fits.
-            assert!(used, "{name}: {:?} is not used", var.name);
-            if var.space == naga::AddressSpace::WorkGroup {
-                workgroup_bytes += f.module.types[var.ty].inner.size(f.module.to_ctx());
-            }
+    hold(
+        f.module.entry_points.len() == 1,
+        "more than one entry".into(),
+    )?;
+    let entry = f.info.get_entry_point(0);
+    let mut workgroup_bytes = 0;
+    for (handle, var) in f.module.global_variables.iter() {
+        // An automatic layout leaves out what is not used, and then no bind group fits.
+        hold(
+            !entry[handle].is_empty(),
+            format!("{:?} is not used", var.name),
+        )?;
+        if var.space == naga::AddressSpace::WorkGroup {
+            workgroup_bytes += f.module.types[var.ty].inner.size(f.module.to_ctx());
         }
-        let storage = c.bindings.iter().filter(|b| **b != Access::Uniform).count();
-        assert!(
-            storage as u32 <= floor.max_storage_buffers,
-            "{name}: {storage} storage buffers"
-        );
-        assert!(
-            workgroup_bytes <= floor.max_workgroup_bytes,
-            "{name}: {workgroup_bytes} bytes of workgroup memory"
-        );
-        let lanes: u32 = f.module.entry_points[0].workgroup_size.iter().product();
-        assert!(
-            (1..=floor.max_workgroup_lanes).contains(&lanes),
-            "{name}: {lanes} lanes"
-        );
-        if is_subgroup(kernel) {
-            let size = knobs
-                .iter()
-                .find(|(n, _)| ["LANES", "WG"].contains(n))
-                .map(|(_, v)| *v);
-            assert_eq!(Some(lanes), size, "{name}: one subgroup a workgroup");
-        }
-        assert_eq!(c.params_bytes, kernel.params_bytes, "{name}");
-        assert_eq!(c.bindings[0], Access::Uniform, "{name}");
     }
+    let storage = c.bindings.iter().filter(|b| **b != Access::Uniform).count();
+    hold(
+        storage as u32 <= floor.max_storage_buffers,
+        format!("{storage} storage buffers"),
+    )?;
+    hold(
+        workgroup_bytes <= floor.max_workgroup_bytes,
+        format!("{workgroup_bytes} bytes of workgroup memory"),
+    )?;
+    let lanes: u32 = f.module.entry_points[0].workgroup_size.iter().product();
+    hold(
+        (1..=floor.max_workgroup_lanes).contains(&lanes),
+        format!("{lanes} lanes"),
+    )?;
+    if v.is_subgroup() {
+        let size = v.knobs.iter().find(|(n, _)| ["LANES", "WG"].contains(n));
+        hold(
+            Some(lanes) == size.map(|(_, v)| *v),
+            "one subgroup a workgroup".into(),
+        )?;
+    }
+    hold(
+        c.params_bytes == kernel.params_bytes,
+        format!("params of {} bytes", c.params_bytes),
+    )?;
+    hold(
+        c.bindings[0] == Access::Uniform,
+        "params are no uniform".into(),
+    )
 }
 
 #[test]
 fn knobs_of_shader_files_name_their_overrides() {
-    for (kernel, knobs) in all_plans() {
-        if let Source::File(_) = kernel.source {
-            let module = checked(kernel, &knobs).module;
+    for v in variants::all() {
+        if let Source::File(_) = v.kernel.source {
+            let module = v.checked().unwrap().module;
             let names: HashSet<_> = module
                 .overrides
                 .iter()
                 .filter_map(|(_, o)| o.name.clone())
                 .collect();
-            let set: HashSet<_> = knobs.iter().map(|(n, _)| n.to_string()).collect();
-            assert_eq!(names, set, "{}", kernel.name);
+            let set: HashSet<_> = v.knobs.iter().map(|(n, _)| n.to_string()).collect();
+            assert_eq!(names, set, "{}", v.kernel.name);
+        }
+    }
+}
+
+#[test]
+fn every_kernel_has_plans_and_the_open_device_has_none_of_its_own() {
+    let listed: HashSet<_> = Caps::every()
+        .iter()
+        .flat_map(|caps| {
+            KERNELS
+                .iter()
+                .flat_map(|k| (k.plans)(caps).into_iter().map(|knobs| (k.name, knobs)))
+        })
+        .collect();
+    for kernel in KERNELS {
+        assert!(
+            listed.iter().any(|(name, _)| *name == kernel.name),
+            "{} has no plans: the gate does not see it",
+            kernel.name
+        );
+        let Some(device) = device() else { continue };
+        for knobs in (kernel.plans)(device.caps()) {
+            assert!(
+                listed.contains(&(kernel.name, knobs.clone())),
+                "{} {knobs:?} is planned for {:?}, which `Caps::every` does not stand for",
+                kernel.name,
+                device.caps()
+            );
         }
     }
 }
@@ -156,101 +135,66 @@ fn attention_is_written_for_every_head_dim() {
                     _ => (*name, *v),
                 })
                 .collect();
-            checked(kernel, &knobs);
+            Variant { kernel, knobs }.checked().unwrap();
         }
     }
 }
 
+/// One pass over all variants, since reading and validating one costs as much as what is then asked of it.
 #[test]
-fn kernels_are_written_for_every_api() {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("spirv");
-    std::fs::create_dir_all(&dir).unwrap();
-    let have_validator = std::process::Command::new("spirv-val")
-        .arg("--version")
-        .output()
-        .is_ok();
-    if !have_validator {
-        eprintln!("SKIPPED: needs spirv-val (Debian, Ubuntu: spirv-tools)");
+fn kernels_keep_to_the_portable_floor_and_are_written_for_every_api() {
+    let all = variants::all();
+    let tools = Tools {
+        spirv_val: compilers::have_spirv_val(),
+        texts: Texts::wanted(),
+    };
+    for_all(all, |v| {
+        let c = v.checked()?;
+        let f = resolved(v, &c)?;
+        keeps_to_the_floor(v, &c, &f)?;
+        is_written(v, &c, &f, &tools).map_err(|e| format!("{}: {e}", v.name()))
+    });
+    for column in ["naga-spirv", "naga-msl", "naga-hlsl"] {
+        variants::write_column(column, all, |_| true);
     }
-    for (i, (kernel, knobs)) in all_plans().into_iter().enumerate() {
-        let name = format!("{} {knobs:?}", kernel.name);
-        let f = resolved(kernel, &knobs, &checked(kernel, &knobs));
-        let words = spv_words(&f, &name);
-        if have_validator {
-            let file = dir.join(format!("{i}.spv"));
-            std::fs::write(&file, bytemuck::cast_slice(&words)).unwrap();
-            validate(&file, &name);
-        }
-        msl_text(&f, &name);
-        hlsl_text(&f, &name);
-        if !is_subgroup(kernel) {
-            gles_text(&f, &name);
-        }
+    variants::write_column("naga-gles", all, |v| !v.is_subgroup());
+    if tools.spirv_val {
+        variants::write_column("spirv-val", all, |_| true);
     }
 }
 
-fn spv_words(f: &Final, name: &str) -> Vec<u32> {
-    let options = spv::Options {
-        lang_version: (1, 3),
-        ..Default::default()
-    };
-    spv::write_vec(&f.module, &f.info, &options, None)
-        .unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"))
+struct Tools {
+    spirv_val: bool,
+    texts: Texts,
 }
 
-fn validate(file: &Path, name: &str) {
-    let out = std::process::Command::new("spirv-val")
-        .args(["--target-env", "vulkan1.1"])
-        .arg(file)
-        .output()
-        .unwrap();
-    assert!(
-        out.status.success(),
-        "{name}: spirv-val: {}",
-        String::from_utf8_lossy(&out.stdout)
-    );
+fn is_written(v: &Variant, c: &Checked, f: &Final, tools: &Tools) -> Result<(), String> {
+    let words = compilers::spirv(f)?;
+    if tools.spirv_val {
+        compilers::spirv_val(bytemuck::cast_slice(&words))?;
+    }
+    tools.texts.keep("wgsl", v, &with_constants(v, &c.text));
+    tools.texts.keep("metal", v, &compilers::msl(f)?);
+    tools.texts.keep("hlsl", v, &compilers::hlsl(f)?);
+    if !v.is_subgroup() {
+        tools.texts.keep("comp", v, &compilers::gles(f)?);
+    }
+    Ok(())
 }
 
-fn msl_text(f: &Final, name: &str) {
-    let options = msl::Options {
-        lang_version: (2, 4),
-        ..Default::default()
-    };
-    msl::write_string(
-        &f.module,
-        &f.info,
-        &options,
-        &msl::PipelineOptions::default(),
-    )
-    .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
-}
-
-fn hlsl_text(f: &Final, name: &str) {
-    let options = hlsl::Options {
-        shader_model: hlsl::ShaderModel::V6_0,
-        ..Default::default()
-    };
-    let mut text = String::new();
-    hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
-        .write(&f.module, &f.info, None)
-        .unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
-}
-
-fn gles_text(f: &Final, name: &str) {
-    let options = glsl::Options {
-        version: glsl::Version::new_gles(310),
-        ..Default::default()
-    };
-    let pipeline = glsl::PipelineOptions {
-        shader_stage: naga::ShaderStage::Compute,
-        entry_point: "main".into(),
-        multiview: None,
-    };
-    let mut text = String::new();
-    let policies = naga::proc::BoundsCheckPolicies::default();
-    glsl::Writer::new(&mut text, &f.module, &f.info, &options, &pipeline, policies)
-        .and_then(|mut w| w.write())
-        .unwrap_or_else(|e| panic!("{name}: GLSL ES: {e}"));
+/// A last line that tells the next compiler which overrides the pipeline sets.
+fn with_constants(v: &Variant, text: &str) -> String {
+    match v.kernel.source {
+        Source::Written(_) => text.to_owned(),
+        Source::File(_) => {
+            let set: Vec<_> = v
+                .knobs
+                .iter()
+                .map(|(n, v)| format!("\"{n}\": {v}"))
+                .collect();
+            format!("{text}// constants {{{}}}\n", set.join(", "))
+        }
+    }
 }
 
 #[test]
