@@ -14,6 +14,7 @@ mod progress;
 mod recipe;
 mod report;
 mod say;
+mod selftest;
 mod stop;
 mod target;
 mod values;
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli, clock: Clock) -> anyhow::Result<u8> {
         Some(Command::Generate(args)) => generate::run(*args, &cli.voice, clock),
         Some(Command::Compare(args)) => compare::run(&args, &cli.voice, clock),
         Some(Command::Devices(args)) => Ok(devices::run(&args)),
+        Some(Command::Selftest(args)) => selftest::run(&args, &cli.voice),
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();

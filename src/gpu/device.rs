@@ -511,6 +511,37 @@ impl Device {
         self.read(buffer, 0..buffer.len())
     }
 
+    /// GB/s of copies within the device, bytes read and bytes written together: what no kernel that streams can beat.
+    ///
+    /// # Errors
+    /// No memory left, or device lost.
+    pub fn copy_rate(&self) -> Result<f64, Error> {
+        const BYTES: u64 = 32 << 20;
+        let bytes = BYTES.min(self.shared.caps.max_storage_bytes());
+        let words = (bytes / 4) as usize;
+        let secs = match &self.shared.backend {
+            Backend::Wgpu(b) => {
+                let make = || self.zeros::<u32>(Purpose::Scratch, "copy", words);
+                let (from, to) = (make()?, make()?);
+                self.wait()?;
+                let (Storage::Wgpu(from), Storage::Wgpu(to)) =
+                    (&from.inner.storage, &to.inner.storage)
+                else {
+                    unreachable!("buffers of this device")
+                };
+                b.copy_secs(from, to, bytes)?
+            }
+            Backend::Twin => {
+                let (from, mut to) = (vec![1u32; words], vec![0u32; words]);
+                let start = std::time::Instant::now();
+                to.copy_from_slice(std::hint::black_box(&from));
+                std::hint::black_box(&to);
+                start.elapsed().as_secs_f64()
+            }
+        };
+        Ok(2.0 * bytes as f64 / secs * 1e-9)
+    }
+
     /// An empty recorder for this device.
     pub fn recorder(&self) -> Recorder<'_> {
         Recorder::new(self)

@@ -3,6 +3,7 @@
 mod compare;
 mod film;
 mod kill;
+mod selftest;
 mod usage;
 
 use std::ffi::OsStr;

@@ -2,6 +2,7 @@
 
 mod attention;
 mod attention_coded;
+mod cases;
 mod kv_store;
 mod linear;
 mod mix;
