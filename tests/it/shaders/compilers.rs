@@ -43,6 +43,54 @@ pub fn hlsl(f: &Final) -> Result<String, String> {
     Ok(text)
 }
 
+/// Whether every loop has a way out. FXC and DXC refuse one that has none ("infinite loop detected"), naga writes it.
+pub fn hlsl_can_end(f: &Final) -> Result<(), String> {
+    let functions = f.module.functions.iter().map(|(_, f)| f);
+    let entries = f.module.entry_points.iter().map(|e| &e.function);
+    match functions.chain(entries).all(|f| loops_end(&f.body)) {
+        true => Ok(()),
+        false => Err("HLSL: a loop without a way out".into()),
+    }
+}
+
+fn loops_end(block: &naga::Block) -> bool {
+    use naga::Statement as S;
+    block.iter().all(|s| match s {
+        S::Block(b) => loops_end(b),
+        S::If { accept, reject, .. } => loops_end(accept) && loops_end(reject),
+        S::Switch { cases, .. } => cases.iter().all(|c| loops_end(&c.body)),
+        S::Loop {
+            body,
+            continuing,
+            break_if,
+        } => (break_if.is_some() || leaves(body)) && loops_end(body) && loops_end(continuing),
+        _ => true,
+    })
+}
+
+/// Whether a loop's body can leave the loop; the breaks of inner loops and switches are their own.
+fn leaves(block: &naga::Block) -> bool {
+    use naga::Statement as S;
+    fn returns(block: &naga::Block) -> bool {
+        block.iter().any(|s| match s {
+            S::Return { .. } => true,
+            S::Block(b) => returns(b),
+            S::If { accept, reject, .. } => returns(accept) || returns(reject),
+            S::Switch { cases, .. } => cases.iter().any(|c| returns(&c.body)),
+            S::Loop { body, .. } => returns(body),
+            _ => false,
+        })
+    }
+    block.iter().any(|s| match s {
+        S::Break | S::Return { .. } => true,
+        S::Block(b) => leaves(b),
+        S::If { accept, reject, .. } => leaves(accept) || leaves(reject),
+        S::Switch { cases, .. } => cases.iter().any(|c| returns(&c.body)),
+        S::Loop { body, .. } => returns(body),
+        _ => false,
+    })
+}
+
 pub fn gles(f: &Final) -> Result<String, String> {
     let options = glsl::Options {
         version: glsl::Version::new_gles(310),

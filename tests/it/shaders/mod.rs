@@ -1,6 +1,7 @@
 //! Every kernel with every set of knobs a planner can choose: composed, validated, held to the portable floor, and
 //! written for every API.
 
+mod broken;
 mod compilers;
 mod variants;
 
@@ -175,6 +176,7 @@ fn is_written(v: &Variant, c: &Checked, f: &Final, tools: &Tools) -> Result<(), 
     }
     tools.texts.keep("wgsl", v, &with_constants(v, &c.text));
     tools.texts.keep("metal", v, &compilers::msl(f)?);
+    compilers::hlsl_can_end(f)?;
     tools.texts.keep("hlsl", v, &compilers::hlsl(f)?);
     if !v.is_subgroup() {
         tools.texts.keep("comp", v, &compilers::gles(f)?);
