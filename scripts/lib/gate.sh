@@ -107,15 +107,18 @@ executor() {
     shift
     env "$@" "$(built longtake)" selftest --json >"$scratch/selftest.json" || rc=$?
     [ "$rc" = 0 ] || { env "$@" "$(built longtake)" selftest; return 1; }
-    ran_on
+    ran_on "$column"
     count_cases "$column"
     env "$@" cargo test --release --locked --test it ops:: -- \
         --skip ops::attention --skip ops::cases --test-threads 1 >"$scratch/ops" 2>&1 || { tail -n 40 "$scratch/ops"; return 1; }
     grep '^test result' "$scratch/ops"
 }
 
-# What the last self-test ran on, in a line.
-ran_on() { sed -nE 's/^ *"(name|driver|backend|tier|psnr_db)": "?([^",]*)"?,?$/\2/p' "$scratch/selftest.json" | paste -sd'|' | sed 's/|/, /g; s/^/on: /'; }
+# ran_on COLUMN: what the last self-test ran on, in a line, which is kept for the table.
+ran_on() {
+    sed -nE 's/^ *"(name|driver|backend|tier|subgroup_size)": "?([^"]*)"?,$/\2/p' "$scratch/selftest.json" | paste -sd'|' - |
+        sed "s/|/, /g; s/^/\`$1\`: /" | tee -a "$gate/executors"
+}
 
 # A column with the cases of the last self-test by kernel.
 count_cases() {
@@ -168,4 +171,22 @@ gate_validation() {
     echo 'no message'
 }
 
-gate_table() { "$gate_lib/gate-table" "$gate/columns"; }
+gate_versions() {
+    local naga
+    naga=$(sed -nE 's/^naga = \{ version = "=([0-9.]+)".*/\1/p' "$root/Cargo.toml")
+    printf '%s, %s. naga %s' "$(date -u +%F)" "$(uname -sm)" "$naga"
+    ! have spirv-val || printf ', spirv-val %s' "$(spirv-val --version | sed -nE '1s/.* v([0-9.]+).*/\1/p')"
+    ! have glslangValidator || printf ', glslang %s' "$(glslangValidator --version | sed -nE '1s/.*:([0-9.]+)$/\1/p')"
+    [ ! -e "$gate/columns/tint" ] || printf ', Tint of webgpu %s' "$webgpu_version"
+    printf '. Executors:\n\n'
+    sed 's/^/- /' "$gate/executors"
+}
+
+# Printed, and written between the marks of the file that LONGTAKE_GATE_DOC names.
+gate_table() {
+    { gate_versions && "$gate_lib/gate-table" "$gate/columns"; } >"$gate/table"
+    cat "$gate/table"
+    [ -n "${LONGTAKE_GATE_DOC:-}" ] || return 0
+    sed -i.before -e "/^<!-- gate: written/r $gate/table" -e '/^<!-- gate: written/,/^<!-- gate: end/{/^<!-- gate: /!d;}' "$LONGTAKE_GATE_DOC"
+    rm -f "$LONGTAKE_GATE_DOC.before"
+}
