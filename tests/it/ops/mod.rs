@@ -8,6 +8,7 @@ mod linear;
 mod mix;
 mod norm;
 mod patch;
+mod properties;
 mod rms_norm;
 mod rope;
 mod silu;
