@@ -109,8 +109,11 @@ fn linear_on(
     y.read(d)
 }
 
+/// (rows, outputs, inputs), then x, weights, bias.
+type Product = ((usize, usize, usize), Vec<f32>, Vec<f32>, Vec<f32>);
+
 /// Sizes with their values: one row up, quads up to a few, none a multiple of a tile on purpose.
-fn products() -> impl Strategy<Value = ((usize, usize, usize), Vec<f32>, Vec<f32>, Vec<f32>)> {
+fn products() -> impl Strategy<Value = Product> {
     (1usize..40, 1usize..12, 1usize..24).prop_flat_map(|(m, n, k)| {
         let (n, k) = (4 * n, 4 * k);
         (Just((m, n, k)), rows(m * k), rows(n * k), rows(n))
