@@ -11,5 +11,6 @@ pub mod model;
 pub mod ops;
 pub mod quality;
 pub mod rollout;
+pub mod selftest;
 pub mod weights;
 pub mod world;

@@ -12,5 +12,5 @@ fn e4m3_encode(x: f32) -> u32 {
     var m = min(((u + 0x7ffffu + ((u >> 20u) & 1u)) >> 20u) - 960u, 0x7eu);
     if u < 0x3c800000u { m = u32(round(bitcast<f32>(u) * 512.0)); }
     if u >= 0x43e00000u { m = 0x7eu; }
-    return m | (bits >> 31u) * 128u;
+    return m | ((bits >> 31u) << 7u);
 }

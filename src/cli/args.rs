@@ -18,6 +18,7 @@ Examples:
   longtake compare --n-seeds 3                      what a smaller cache costs, as a report
   longtake kv dump.safetensors                      what every codec costs on your own keys and values
   longtake devices                                  what it could run on
+  longtake selftest                                 whether a device computes what it should
   longtake info walk.mp4                            how a film was made
 ";
 
@@ -84,6 +85,8 @@ pub(super) enum Command {
     Kv(Box<KvFileArgs>),
     /// List the devices that a film can be made on
     Devices(ListArgs),
+    /// Check that a device computes what it should, and how fast
+    Selftest(SelftestArgs),
     /// Tell what an MP4, a PNG or a recipe says about its making
     Info(InfoArgs),
     /// Print a script that completes commands and flags in a shell
@@ -525,6 +528,30 @@ pub(super) struct ListArgs {
     /// As JSON
     #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct SelftestArgs {
+    /// Name or index in `devices`; auto; cpu: no driver [default: auto]
+    #[arg(long, value_name = "NAME|INDEX", env = "LONGTAKE_DEVICE")]
+    pub(super) device: Option<String>,
+    /// auto, or portable: no optional feature, smallest limits [default: auto]
+    #[arg(
+        long,
+        value_name = "TIER",
+        hide_possible_values = true,
+        env = "LONGTAKE_TIER"
+    )]
+    pub(super) tier: Option<TierArg>,
+    /// As JSON
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch)]
+    pub(super) json: bool,
+    /// Also write table and JSON to a file, to be attached to a bug report
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Spoil the result of an op, to see what is printed then
+    #[arg(long, value_name = "OP", hide = true)]
+    pub(super) spoil: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

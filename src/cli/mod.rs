@@ -15,6 +15,7 @@ mod progress;
 mod recipe;
 mod report;
 mod say;
+mod selftest;
 mod stop;
 mod target;
 mod values;
@@ -56,6 +57,7 @@ fn dispatch(cli: Cli, clock: Clock) -> anyhow::Result<u8> {
         Some(Command::Compare(args)) => compare::run(&args, &cli.voice, clock),
         Some(Command::Kv(args)) => kv::run(&args, &cli.voice),
         Some(Command::Devices(args)) => Ok(devices::run(&args)),
+        Some(Command::Selftest(args)) => selftest::run(&args, &cli.voice),
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();

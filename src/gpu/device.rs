@@ -12,6 +12,9 @@ use super::ledger::{Ledger, Purpose};
 use super::lent::Lent;
 use super::recorder::{Dispatch, Recorder};
 
+/// Subgroup sizes that the subgroup kernels are written for.
+const NARROW: std::ops::RangeInclusive<u32> = 4..=16;
+
 /// What kind of hardware is behind a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +102,35 @@ impl Caps {
         caps
     }
 
+    /// WebGPU's limits with every combination of what plans depend on: the tiers with the subgroup sizes that [`Caps`]
+    /// takes for narrow, on CPU drivers and on hardware. What the shader tests compile is what `plans` gives for these.
+    pub fn every() -> Vec<Caps> {
+        let drivers = [
+            (Kind::Discrete, false),
+            (Kind::Software, false),
+            (Kind::Software, true),
+        ];
+        let mut all = Vec::new();
+        for (kind, loads_compile_slowly) in drivers {
+            for subgroup_size in [0, 4, 8, 16] {
+                all.push(Caps {
+                    kind,
+                    loads_compile_slowly,
+                    subgroup_size,
+                    tier: match subgroup_size {
+                        0 => Tier::Portable,
+                        size => {
+                            debug_assert!(NARROW.contains(&size));
+                            Tier::Subgroups
+                        }
+                    },
+                    ..Caps::floor()
+                });
+            }
+        }
+        all
+    }
+
     fn twin() -> Caps {
         Caps {
             name: "cpu".into(),
@@ -130,7 +162,7 @@ impl Caps {
         // The subgroup kernels pay on CPU drivers, whose subgroups are narrow. At 32 lanes and more their tiles outgrow the
         // registers of a lane, and the tiles in workgroup memory are the better shape.
         let narrow = info.subgroup_min_size == info.subgroup_max_size
-            && (4..=16).contains(&info.subgroup_min_size);
+            && NARROW.contains(&info.subgroup_min_size);
         let subgroups =
             tier == TierRequest::Best && narrow && features.contains(wgpu::Features::SUBGROUP);
         let mut caps = Caps {
@@ -486,6 +518,37 @@ impl Device {
     /// As [`Device::read`].
     pub fn read_all<T: Pod>(&self, buffer: &Buffer<T>) -> Result<Vec<T>, Error> {
         self.read(buffer, 0..buffer.len())
+    }
+
+    /// GB/s of copies within the device, bytes read and bytes written together: what no kernel that streams can beat.
+    ///
+    /// # Errors
+    /// No memory left, or device lost.
+    pub fn copy_rate(&self) -> Result<f64, Error> {
+        const BYTES: u64 = 32 << 20;
+        let bytes = BYTES.min(self.shared.caps.max_storage_bytes());
+        let words = (bytes / 4) as usize;
+        let secs = match &self.shared.backend {
+            Backend::Wgpu(b) => {
+                let make = || self.zeros::<u32>(Purpose::Scratch, "copy", words);
+                let (from, to) = (make()?, make()?);
+                self.wait()?;
+                let (Storage::Wgpu(from), Storage::Wgpu(to)) =
+                    (&from.inner.storage, &to.inner.storage)
+                else {
+                    unreachable!("buffers of this device")
+                };
+                b.copy_secs(from, to, bytes)?
+            }
+            Backend::Twin => {
+                let (from, mut to) = (vec![1u32; words], vec![0u32; words]);
+                let start = std::time::Instant::now();
+                to.copy_from_slice(std::hint::black_box(&from));
+                std::hint::black_box(&to);
+                start.elapsed().as_secs_f64()
+            }
+        };
+        Ok(2.0 * bytes as f64 / secs * 1e-9)
     }
 
     /// An empty recorder for this device.

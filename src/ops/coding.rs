@@ -32,7 +32,8 @@ pub enum Grid {
 }
 
 impl Grid {
-    const ALL: [Grid; 8] = [
+    /// All grids.
+    pub(super) const ALL: [Grid; 8] = [
         Grid::Symmetric,
         Grid::Asymmetric,
         Grid::Dual,

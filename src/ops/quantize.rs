@@ -15,34 +15,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     name: "quantize",
     source: Source::File(include_str!("../../shaders/quantize.wgsl")),
     params_bytes: size_of::<Params>(),
-    plans: |_| {
-        let mut all = vec![knobs(&Coding::HALVES)];
-        for bits in [2, 3, 4, 8] {
-            for number in 0..8 {
-                let mut coding = Coding {
-                    bits,
-                    block: 64,
-                    head_table: number % 2 == 1,
-                    ..Coding::HALVES
-                };
-                coding.grid = Coding::from_number(number << 5).grid;
-                all.push(knobs(&coding));
-                if coding.grid != Grid::Dual {
-                    coding.scales = ScaleFormat::F16;
-                    all.push(knobs(&coding));
-                }
-            }
-        }
-        let released = |block, scales| Coding {
-            bits: 2,
-            block,
-            scales,
-            ..Coding::HALVES
-        };
-        all.extend([16, 32, 128, 256].map(|b| knobs(&released(b, ScaleFormat::E4m3))));
-        all.push(knobs(&released(64, ScaleFormat::F32)));
-        all
-    },
+    plans: |_| plans(),
     twin,
 };
 
@@ -73,12 +46,43 @@ pub(super) static GAIN: Kernel = Kernel {
     twin: gain_twin,
 };
 
+/// What codecs may ask for: every coding by token that [`Coding::check`] lets through.
+fn plans() -> Vec<Vec<Knob>> {
+    let mut all = vec![knobs(&Coding::HALVES)];
+    for bits in [2, 3, 4, 8] {
+        for block in [16, 32, 64, 128, 256] {
+            for grid in Grid::ALL {
+                for scales in [ScaleFormat::E4m3, ScaleFormat::F16, ScaleFormat::F32] {
+                    for head_table in [false, true] {
+                        let coding = Coding {
+                            bits,
+                            grid,
+                            block,
+                            scales,
+                            head_table,
+                            ..Coding::HALVES
+                        };
+                        if coding.check(256).is_ok() {
+                            all.push(knobs(&coding));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
 fn knobs(c: &Coding) -> Vec<Knob> {
+    let quads = match c.is_quantized() {
+        true => c.block / 4,
+        false => HALVES_STEP / 4,
+    };
     vec![
         ("BITS", c.bits),
         ("GRID", c.grid.code()),
         ("SCALES", c.scales as u32),
-        ("QUADS", u32_of(c.block / 4)),
+        ("QUADS", u32_of(quads)),
         ("GUARD", u32::from(c.head_table)),
     ]
 }
@@ -260,10 +264,7 @@ pub fn quantize(rec: &mut Recorder<'_>, a: &Quantize<'_>) {
         head_words: u32_of(head_words),
         clip: a.clip,
     };
-    let mut knobs = knobs(&c);
-    if !c.is_quantized() {
-        knobs[3].1 = u32_of(HALVES_STEP / 4);
-    }
+    let knobs = knobs(&c);
     let searches = match c.grid {
         Grid::Dual => 13,
         Grid::AsymmetricSearch => 7,

@@ -4,6 +4,7 @@ mod compare;
 mod film;
 mod kill;
 mod kv;
+mod selftest;
 mod usage;
 
 use std::ffi::OsStr;

@@ -2,12 +2,14 @@
 
 mod attention;
 mod attention_coded;
+mod cases;
 mod encode;
 mod kv_store;
 mod linear;
 mod mix;
 mod norm;
 mod patch;
+mod properties;
 mod rms_norm;
 mod rope;
 mod silu;

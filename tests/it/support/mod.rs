@@ -3,7 +3,10 @@
 use std::sync::OnceLock;
 
 use bytemuck::Pod;
+pub use longtake::selftest::probe::{Tol, errors, hash, values};
+
 use longtake::gpu::{Buffer, Device, Error, Purpose, Recorder, Select, TierRequest};
+use longtake::selftest::probe::Output;
 
 /// A device under test.
 pub struct Gpu {
@@ -48,24 +51,6 @@ pub fn device() -> Option<&'static Device> {
     gpus().first().map(|g| &g.device)
 }
 
-/// 64 bits that look random and depend on (`seed`, `i`) alone: splitmix64's finalizer.
-pub fn hash(seed: u64, i: u64) -> u64 {
-    let mut z = seed
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(i)
-        .wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// `n` values, even over -1…1.
-pub fn values(seed: u64, n: usize) -> Vec<f32> {
-    (0..n as u64)
-        .map(|i| (hash(seed, i) >> 40) as f32 / (1u32 << 23) as f32 - 1.0)
-        .collect()
-}
-
 /// Values that arithmetic trips over: zeros of both signs, denormals of f32 and f16, both formats' ends, rounding ties.
 pub const HOSTILE: [f32; 24] = [
     0.0,
@@ -108,59 +93,38 @@ pub fn input(device: &Device, data: &[f32]) -> Buffer<f32> {
     device.upload(Purpose::Activations, "input", data).unwrap()
 }
 
-/// Words behind an output that nobody may touch.
-const GUARD: usize = 64;
+/// An output with a guard behind it, whose faults fail the test.
+pub struct Out<T>(pub Output<T>);
 
-/// A NaN of its own for every guard word.
-fn guard(i: usize) -> u32 {
-    0x7fc0_5a00 + i as u32
-}
+impl<T> std::ops::Deref for Out<T> {
+    type Target = Output<T>;
 
-/// An output with a guard behind it.
-pub struct Out<T> {
-    pub buffer: Buffer<T>,
-    n: usize,
+    fn deref(&self) -> &Output<T> {
+        &self.0
+    }
 }
 
 impl<T: Pod> Out<T> {
     /// Starts with `data`, for ops that add to what is there.
     pub fn holding(device: &Device, data: &[T]) -> Out<T> {
-        let mut words: Vec<u32> = bytemuck::cast_slice(data).to_vec();
-        words.extend((0..GUARD).map(guard));
-        let buffer = device
-            .upload(
-                Purpose::Activations,
-                "output",
-                bytemuck::cast_slice::<u32, T>(&words),
-            )
-            .unwrap();
-        Out {
-            buffer,
-            n: data.len(),
-        }
+        Out(Output::holding(device, data).unwrap())
     }
 
     /// Starts with NaNs, for ops that write all of it without reading.
     pub fn unwritten(device: &Device, n: usize) -> Out<T> {
-        Out::holding(device, bytemuck::cast_slice(&vec![f32::NAN; n]))
+        Out(Output::unwritten(device, n).unwrap())
     }
 
     /// What is there now.
     ///
     /// # Panics
     /// When the guard was touched.
+    #[track_caller]
     pub fn read(&self, device: &Device) -> Vec<T> {
-        let mut all = device.read_all(&self.buffer).unwrap();
-        let tail: Vec<u32> = bytemuck::cast_slice(&all.split_off(self.n)).to_vec();
-        for (i, word) in tail.iter().enumerate() {
-            assert_eq!(
-                *word,
-                guard(i),
-                "guard word {i} behind {} values was overwritten",
-                self.n
-            );
-        }
-        all
+        self.0
+            .read(device)
+            .unwrap()
+            .unwrap_or_else(|wrong| panic!("{wrong}"))
     }
 }
 
@@ -178,56 +142,6 @@ pub fn run(device: &Device, record: impl FnOnce(&mut Recorder<'_>)) {
         );
     }
     device.run(rec).unwrap();
-}
-
-/// How far a device may be from the twin.
-#[derive(Debug, Clone, Copy)]
-pub struct Tol {
-    /// Mean square error over the mean square of the truth.
-    pub nmse: f64,
-    /// Largest error over the largest magnitude of the truth.
-    pub max: f64,
-}
-
-impl Tol {
-    /// A few roundings of 6e-8 each.
-    pub const ELEMENTWISE: Tol = Tol {
-        nmse: 1e-13,
-        max: 1e-6,
-    };
-
-    /// Sums of `n` products in f32, in any order: each addition errs by up to 6e-8 of the running sum, and errors of
-    /// random sign add up to about `sqrt(n)` times that; the largest of many is some four times as large. The twins sum in f64.
-    pub fn sums(n: usize) -> Tol {
-        let rms = 6e-8 * (n.max(16) as f64).sqrt();
-        Tol {
-            nmse: rms * rms,
-            max: 4.0 * rms,
-        }
-    }
-}
-
-/// (NMSE, largest error over largest magnitude). Infinite when either side is not finite where the other is.
-pub fn errors(got: &[f32], want: &[f32]) -> (f64, f64) {
-    assert_eq!(got.len(), want.len());
-    let (mut square, mut norm, mut worst, mut largest) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
-    for (g, w) in got.iter().zip(want) {
-        if g.to_bits() == w.to_bits() {
-            norm += f64::from(*w).powi(2);
-            largest = largest.max(f64::from(*w).abs());
-            continue;
-        }
-        let e = f64::from(*g) - f64::from(*w);
-        if !e.is_finite() {
-            return (f64::INFINITY, f64::INFINITY);
-        }
-        square += e * e;
-        norm += f64::from(*w).powi(2);
-        worst = worst.max(e.abs());
-        largest = largest.max(f64::from(*w).abs());
-    }
-    let over = |a: f64, b: f64| if a == 0.0 { 0.0 } else { a / b };
-    (over(square, norm), over(worst, largest))
 }
 
 /// Compares the outputs of `op` on every device with those on the twin.

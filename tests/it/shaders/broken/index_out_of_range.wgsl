@@ -1,0 +1,13 @@
+// Wrong on purpose: the array has no element 8.
+struct Params { first_group: u32, n_groups: u32, n: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = (params.first_group + wid.x) * 64u + lane;
+    var kept = array<f32, 8>(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
+    kept[0] = x[i];
+    if i < params.n && wid.x < params.n_groups { y[i] = kept[8]; }
+}
