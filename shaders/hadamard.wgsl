@@ -18,15 +18,29 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
         let p = vec4<f32>(v.x + v.y, v.x - v.y, v.z + v.w, v.z - v.w);
         x[at + q] = vec4<f32>(p.x + p.z, p.y + p.w, p.x - p.z, p.y - p.w);
     }
-    // The norm comes last: before, a compiler may take it out of the sums, and codes would depend on the driver.
-    for (var half = 1u; half < params.n_quads; half *= 2u) {
-        let norm = select(1.0, params.norm, half * 2u == params.n_quads);
-        for (var q = 0u; q < params.n_quads / 2u; q++) {
-            let a_at = at + (q / half) * 2u * half + q % half;
-            let a = x[a_at];
-            let b = x[a_at + half];
-            x[a_at] = (a + b) * norm;
-            x[a_at + half] = (a - b) * norm;
+    // Two steps of the butterfly for each load and store. The norm comes last: before, a compiler may take it out of the
+    // sums, and codes would depend on the driver.
+    var half = 1u;
+    for (; half * 2u < params.n_quads; half *= 4u) {
+        let norm = select(1.0, params.norm, half * 4u == params.n_quads);
+        for (var q = 0u; q < params.n_quads / 4u; q++) {
+            let to = at + (q / half) * 4u * half + q % half;
+            let a = x[to];
+            let b = x[to + half];
+            let c = x[to + 2u * half];
+            let d = x[to + 3u * half];
+            x[to] = ((a + b) + (c + d)) * norm;
+            x[to + half] = ((a - b) + (c - d)) * norm;
+            x[to + 2u * half] = ((a + b) - (c + d)) * norm;
+            x[to + 3u * half] = ((a - b) - (c - d)) * norm;
+        }
+    }
+    if half < params.n_quads {
+        for (var q = 0u; q < half; q++) {
+            let a = x[at + q];
+            let b = x[at + half + q];
+            x[at + q] = (a + b) * params.norm;
+            x[at + half + q] = (a - b) * params.norm;
         }
     }
 }

@@ -38,28 +38,40 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
     let at3 = (head * params.tokens + min(token + 3u, last)) * n;
     var best = vec4<f32>(3.0e38);
     var ids = vec4<u32>(0u);
-    for (var c = 0u; c < params.n_centroids; c += 2u) {
-        let c0 = (head * params.n_centroids + c) * n;
-        let c1 = (head * params.n_centroids + min(c + 1u, params.n_centroids - 1u)) * n;
+    let last_c = params.n_centroids - 1u;
+    for (var c = 0u; c < params.n_centroids; c += 4u) {
+        let table = head * params.n_centroids;
+        let c0 = (table + c) * n;
+        let c1 = (table + min(c + 1u, last_c)) * n;
+        let c2 = (table + min(c + 2u, last_c)) * n;
+        let c3 = (table + min(c + 3u, last_c)) * n;
         var dots0 = vec4<f32>(0.0);
         var dots1 = vec4<f32>(0.0);
-        var norms = vec2<f32>(0.0);
+        var dots2 = vec4<f32>(0.0);
+        var dots3 = vec4<f32>(0.0);
+        var norms = vec4<f32>(0.0);
         for (var q = 0u; q < n; q++) {
             let x0 = x[at0 + q]; let x1 = x[at1 + q]; let x2 = x[at2 + q]; let x3 = x[at3 + q];
-            let a = cents[c0 + q];
-            let b = cents[c1 + q];
+            let a = cents[c0 + q]; let b = cents[c1 + q]; let e = cents[c2 + q]; let f = cents[c3 + q];
             dots0 += vec4<f32>(product(x0, a), product(x1, a), product(x2, a), product(x3, a));
             dots1 += vec4<f32>(product(x0, b), product(x1, b), product(x2, b), product(x3, b));
-            norms += vec2<f32>(product(a, a), product(b, b));
+            dots2 += vec4<f32>(product(x0, e), product(x1, e), product(x2, e), product(x3, e));
+            dots3 += vec4<f32>(product(x0, f), product(x1, f), product(x2, f), product(x3, f));
+            norms += vec4<f32>(product(a, a), product(b, b), product(e, e), product(f, f));
         }
+        // Beyond the last one is the last one again, which is never below itself.
         let score0 = vec4<f32>(norms.x) - 2.0 * dots0;
         let score1 = vec4<f32>(norms.y) - 2.0 * dots1;
+        let score2 = vec4<f32>(norms.z) - 2.0 * dots2;
+        let score3 = vec4<f32>(norms.w) - 2.0 * dots3;
         ids = select(ids, vec4<u32>(c), score0 < best);
         best = min(best, score0);
-        if c + 1u < params.n_centroids {
-            ids = select(ids, vec4<u32>(c + 1u), score1 < best);
-            best = min(best, score1);
-        }
+        ids = select(ids, vec4<u32>(c + 1u), score1 < best);
+        best = min(best, score1);
+        ids = select(ids, vec4<u32>(c + 2u), score2 < best);
+        best = min(best, score2);
+        ids = select(ids, vec4<u32>(c + 3u), score3 < best);
+        best = min(best, score3);
     }
     let real = vec4<u32>(token, token + 1u, token + 2u, token + 3u) < vec4<u32>(params.tokens);
     ids = select(vec4<u32>(0u), ids, real);

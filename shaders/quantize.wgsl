@@ -135,12 +135,11 @@ fn with_zero(b: Block, zero: f32) -> Block {
     return out;
 }
 
-// Candidate of the dual grid: a shrunk scale of the half with a zero level, or of the one without.
-fn dual_block(mid_rise: bool, shrunk: f32) -> Block {
-    let levels = most() + select(0.0, 1.0, mid_rise);
-    let c = e4m3_encode(shrunk * (1.0 / levels));
-    if mid_rise { return Block(e4m3_decode(c), 0.0, -most() - 0.5, c | 0x80u, 0u, DUAL); }
-    return Block(e4m3_decode(c), 0.0, -most(), c, 0u, SYMMETRIC);
+// The dual grid's block with this scale, which is an E4M3 number: of the half with a zero level, or of the one without.
+fn dual_block(mid_rise: bool, s: f32) -> Block {
+    let c = e4m3_encode(s);
+    if mid_rise { return Block(s, 0.0, -most() - 0.5, c | 0x80u, 0u, DUAL); }
+    return Block(s, 0.0, -most(), c, 0u, SYMMETRIC);
 }
 
 // How far t >= 0 is from the nearest level of the grid with a zero level (offset 0) or without (0.5), for four scales.
@@ -162,27 +161,29 @@ fn misses(t: f32, s: vec4<f32>, inverse: vec4<f32>, offset: f32) -> vec4<f32> {
 }
 
 const GAMMAS = vec4<f32>(1.0, 0.85, 0.7, 0.6);
-const LAST_GAMMAS = vec2<f32>(0.5, 0.4);
+const LAST_GAMMAS = vec4<f32>(0.5, 0.4, 0.0, 0.0);
 
-// The scales of one half of the dual grid: all six factors, each a step of E4M3.
+// Scales of one half of the dual grid, one a factor: E4M3 numbers.
 struct Scales { a: vec4<f32>, b: vec4<f32>, inverse_a: vec4<f32>, inverse_b: vec4<f32> }
 
-fn scale_of(mid_rise: bool, shrunk: f32) -> f32 { return dual_block(mid_rise, shrunk).s; }
+fn to_e4m3(s: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(e4m3_decode(e4m3_encode(s.x)), e4m3_decode(e4m3_encode(s.y)),
+        e4m3_decode(e4m3_encode(s.z)), e4m3_decode(e4m3_encode(s.w)));
+}
 
 fn inverse_of(s: vec4<f32>) -> vec4<f32> { return select(1.0 / s, vec4<f32>(0.0), s == vec4<f32>(0.0)); }
 
-fn scales_of(mid_rise: bool, amax: f32) -> Scales {
-    let g = amax * GAMMAS;
-    let h = amax * LAST_GAMMAS;
-    let a = vec4<f32>(scale_of(mid_rise, g.x), scale_of(mid_rise, g.y), scale_of(mid_rise, g.z), scale_of(mid_rise, g.w));
-    let b = vec4<f32>(scale_of(mid_rise, h.x), scale_of(mid_rise, h.y), 0.0, 0.0);
+// One product of a value and constants: compilers put two together, and a scale between two bytes would be their choice.
+fn scales_of(amax: f32, levels: f32) -> Scales {
+    let a = to_e4m3(amax * (GAMMAS * (1.0 / levels)));
+    let b = to_e4m3(amax * (LAST_GAMMAS * (1.0 / levels)));
     return Scales(a, b, inverse_of(a), inverse_of(b));
 }
 
 // The better of twelve candidates by squared error; the first of equals. Every value is loaded once for all of them.
 fn best_dual(at: u32, by: f32, amax: f32) -> Block {
-    let zero = scales_of(false, amax);
-    let rise = scales_of(true, amax);
+    let zero = scales_of(amax, most());
+    let rise = scales_of(amax, most() + 1.0);
     var zero_a = vec4<f32>(0.0);
     var rise_a = vec4<f32>(0.0);
     var both_b = vec4<f32>(0.0); // the last two factors of both
@@ -199,23 +200,24 @@ fn best_dual(at: u32, by: f32, amax: f32) -> Block {
         }
     }
     var best = zero_a.x;
-    var gamma = GAMMAS.x;
+    var s = zero.a.x;
     var mid_rise = false;
     for (var k = 1u; k < 12u; k++) {
+        let is_rise = k >= 6u;
         let i = k % 6u;
-        var error = select(zero_a, rise_a, k >= 6u)[i & 3u];
-        var factor = GAMMAS[i & 3u];
+        var error = select(zero_a, rise_a, is_rise)[i & 3u];
+        var scale = select(zero.a, rise.a, is_rise)[i & 3u];
         if i >= 4u {
-            error = both_b[(i - 4u) + select(0u, 2u, k >= 6u)];
-            factor = LAST_GAMMAS[i - 4u];
+            error = both_b[(i - 4u) + select(0u, 2u, is_rise)];
+            scale = select(zero.b, rise.b, is_rise)[i - 4u];
         }
         if error < best {
             best = error;
-            gamma = factor;
-            mid_rise = k >= 6u;
+            s = scale;
+            mid_rise = is_rise;
         }
     }
-    return dual_block(mid_rise, amax * gamma);
+    return dual_block(mid_rise, s);
 }
 
 fn search_block(k: u32, low: f32, high: f32) -> Block {

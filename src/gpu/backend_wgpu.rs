@@ -1,6 +1,7 @@
 //! The executor on wgpu: adapters, pipelines, submits cut to a time budget, read-back, and the errors of all these.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -17,16 +18,14 @@ const PARAMS_STRIDE: u64 = 256;
 const PARAMS_SLOTS: u64 = 512;
 /// Aimed seconds of one submit. Windows resets a GPU after 2 s; a viewer wants its frames in between.
 const SUBMIT_SECS: f64 = 0.08;
-/// A wait is cut into pieces of this length: wgpu holds a lock while it waits that showing a window's picture needs too.
-const WAIT_PIECE: Duration = Duration::from_millis(4);
+/// How often a wait beside a window looks whether the work is done.
+const LOOK_IN: Duration = Duration::from_millis(1);
 
 /// Work sent and not yet waited for.
 #[derive(Debug, Default)]
 struct Pace {
     work: u64,
     since: Option<Instant>,
-    /// The newest submit: a window on the same queue adds others that nobody here waits for.
-    newest: Option<wgpu::SubmissionIndex>,
     work_per_sec: f64,
     limit: Option<u64>,
 }
@@ -39,6 +38,8 @@ pub(super) struct WgpuBackend {
     adapter: wgpu::Adapter,
     device: wgpu::Device,
     queue: wgpu::Queue,
+    /// A window draws on the same queue.
+    is_lent: AtomicBool,
     /// Held from filling it to the submit that reads it: a device may be shared by threads.
     params: Mutex<wgpu::Buffer>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
@@ -192,6 +193,7 @@ impl WgpuBackend {
                 adapter,
                 device,
                 queue,
+                is_lent: AtomicBool::new(false),
                 params: Mutex::new(params),
                 pipelines: Mutex::default(),
                 pace,
@@ -203,6 +205,7 @@ impl WgpuBackend {
 
     /// What a window needs to draw on this device.
     pub(super) fn lend(&self) -> super::Lent {
+        self.is_lent.store(true, Ordering::Relaxed);
         super::Lent {
             instance: self.instance.clone(),
             adapter: self.adapter.clone(),
@@ -286,8 +289,7 @@ impl WgpuBackend {
         });
         let mut enc = self.device.create_command_encoder(&Default::default());
         enc.copy_buffer_to_buffer(src, offset, &staging, 0, bytes);
-        let newest = self.queue.submit([enc.finish()]);
-        lock(&self.pace).newest = Some(newest);
+        self.queue.submit([enc.finish()]);
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         staging.slice(..).map_async(wgpu::MapMode::Read, move |r| {
             let _ = tell.send(r.is_ok());
@@ -333,15 +335,9 @@ impl WgpuBackend {
     }
 
     pub(super) fn wait(&self) -> Result<(), Error> {
-        let newest = lock(&self.pace).newest.clone();
-        let polled = loop {
-            let piece = self.device.poll(wgpu::PollType::Wait {
-                submission_index: newest.clone(),
-                timeout: Some(WAIT_PIECE),
-            });
-            if !matches!(piece, Err(wgpu::PollError::Timeout)) {
-                break piece;
-            }
+        let polled = match self.is_lent.load(Ordering::Relaxed) {
+            false => self.device.poll(wgpu::PollType::wait_indefinitely()),
+            true => self.wait_beside_a_window(),
         };
         self.check()?;
         polled.map_err(|e| Error::Device {
@@ -357,6 +353,22 @@ impl WgpuBackend {
         }
         pace.work = 0;
         Ok(())
+    }
+
+    /// Looks in, and sleeps: a waiting poll holds a lock that showing a picture needs too, and one with a time limit trips
+    /// over an assertion of wgpu 30 where another thread polls meanwhile.
+    fn wait_beside_a_window(&self) -> Result<wgpu::PollStatus, wgpu::PollError> {
+        let done = Arc::new(AtomicBool::new(false));
+        let is_done = done.clone();
+        self.queue
+            .on_submitted_work_done(move || is_done.store(true, Ordering::Release));
+        loop {
+            let polled = self.device.poll(wgpu::PollType::Poll)?;
+            if done.load(Ordering::Acquire) {
+                return Ok(polled);
+            }
+            std::thread::sleep(LOOK_IN);
+        }
     }
 
     fn pipeline(&self, caps: &Caps, d: &Dispatch) -> Result<Arc<wgpu::ComputePipeline>, Error> {
@@ -501,8 +513,7 @@ impl WgpuBackend {
             pace.since.get_or_insert_with(Instant::now);
             pace.work += batch.work;
         }
-        let newest = self.queue.submit([enc.finish()]);
-        lock(&self.pace).newest = Some(newest);
+        self.queue.submit([enc.finish()]);
         self.check()
     }
 

@@ -411,9 +411,9 @@ impl SpanLayout {
         match self.coding.grid {
             Grid::Symmetric => self.with((amax / m).max(1e-10), 0.0),
             Grid::Dual => {
-                let zero_level = GAMMAS.map(|g| self.with(amax * g * (1.0 / m), 0.0));
+                let zero_level = GAMMAS.map(|g| self.with(amax * (g * (1.0 / m)), 0.0));
                 let mid_rise = GAMMAS.map(|g| {
-                    let b = self.with(amax * g * (1.0 / (m + 1.0)), 0.0);
+                    let b = self.with(amax * (g * (1.0 / (m + 1.0))), 0.0);
                     Block {
                         scale: -b.scale,
                         scale_bits: b.scale_bits | 0x80,
