@@ -270,19 +270,20 @@ fn knobs(caps: &Caps, split: RopeSplit, rows: &Rows, per_lane: u32) -> Vec<Knob>
             k: of_k, v: of_v, ..
         } = rows
         {
-            let held = |l: &SpanLayout| match l.coding.stages {
-                1 => u32_of(l.n_centroids.div_ceil(caps.subgroup_size as usize)),
+            let held = |l: &SpanLayout| match l.n_centroids.div_ceil(caps.subgroup_size as usize) {
+                _ if l.coding.stages != 1 => 0,
+                1 => 1,
+                2..=MOST_HELD => u32_of(MOST_HELD),
                 _ => 0,
             };
-            let held = |l: &SpanLayout| Some(held(l)).filter(|n| *n <= MOST_HELD).unwrap_or(0);
             k.extend([("K_HELD", held(of_k)), ("V_HELD", held(of_v))]);
         }
     }
     k
 }
 
-/// Centroids a lane holds at most, loaded once a frame: larger tables are read row by row.
-const MOST_HELD: u32 = 4;
+/// Centroids that a lane holds if one is not enough: larger tables are read row by row.
+const MOST_HELD: usize = 4;
 
 /// Stands for the heads a model may bring: 20 for those whose quads are odd, then the usual ones. Other widths give the
 /// same text with other counts.
@@ -419,9 +420,9 @@ fn coded_plans(caps: &Caps) -> Vec<Vec<Knob>> {
             5
         };
         for (k, v, bias) in &samples[..n] {
-            // Tables that the lanes hold, one centroid each or several, and larger ones.
+            // Tables that the lanes hold, one centroid each or several, and a larger one.
             let lanes = caps.subgroup_size.max(1) as usize;
-            for n_centroids in [1, 2, 3, 4].map(|n| n * lanes).into_iter().chain([256]) {
+            for n_centroids in [lanes, MOST_HELD * lanes, 256] {
                 let layout =
                     |c| SpanLayout::new(for_head(c, head_dim), 1, head_dim, 4, n_centroids);
                 let rows = Rows::Coded {
