@@ -66,6 +66,7 @@ impl Fault {
             Error::NoModel { .. } | Error::Config { .. } | Error::Weights(_) => {
                 ("The model cannot be read".to_owned(), "", false)
             }
+            Error::Dump(_) => ("Keys and values could not be written".to_owned(), "", false),
             Error::Setting(_) | Error::Window(_) => {
                 ("These settings do not go together".to_owned(), "", false)
             }
