@@ -162,7 +162,15 @@ struct Shape {
 }
 
 /// What pages hold, each beside 16-bit pages of the same frames: exact formats, then settings that code.
-const ROWS: [&str; 6] = ["f16", "f32", "int2", "int4", "qvg-int2", "qvg-pro"];
+const ROWS: [&str; 7] = [
+    "f16",
+    "f32",
+    "int2",
+    "int2:centroids=256",
+    "int4",
+    "qvg-int2",
+    "qvg-pro",
+];
 const N_EXACT: usize = 2;
 
 /// A cache of one layer whose frames are all coded by `name`, or all in that format.
