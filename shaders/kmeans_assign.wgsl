@@ -22,14 +22,17 @@ fn product(a: vec4<f32>, b: vec4<f32>) -> f32 {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    // A workgroup stays within a head, so that all its lanes read the same centroids.
     let g = group_index(wid, grid, params.first_group);
-    let i = g * WG + lane;
-    if g >= params.n_groups || i >= params.n_heads * params.rows / 4u { return; }
+    let words = params.rows / 4u;
+    let groups = (words + WG - 1u) / WG;
+    let head = g / groups;
+    let i = (g - head * groups) * WG + lane; // word of ids in the head
+    if g >= params.n_groups || i >= words { return; }
     for (var r = 2u; r < params.round; r++) {
         if atomicLoad(&changed[r]) < params.limit { return; }
     }
-    let head = (i * 4u) / params.rows;
-    let token = (i * 4u) % params.rows;
+    let token = i * 4u;
     let last = params.tokens - 1u;
     let n = params.n_quads;
     let at0 = (head * params.tokens + min(token, last)) * n;
@@ -75,7 +78,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
     }
     let real = vec4<u32>(token, token + 1u, token + 2u, token + 3u) < vec4<u32>(params.tokens);
     ids = select(vec4<u32>(0u), ids, real);
-    let word = params.ids_at + i;
+    let word = params.ids_at + head * words + i;
     let before = (vec4<u32>(span[word]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
     if params.round > 1u {
         let moved = select(vec4<u32>(0u), vec4<u32>(1u), before != ids);

@@ -78,26 +78,25 @@ fn floor_of(r: f32, s: f32, low: f32, high: f32) -> f32 {
     return q + select(0.0, 1.0, up) - select(0.0, 1.0, down);
 }
 
+// GRID is known when the kernel is compiled; beyond it there are no branches: both halves of the dual grid in one line.
 fn code_of(b: Block, r: f32) -> f32 {
-    if b.grid == SYMMETRIC {
+    if GRID == SYMMETRIC || GRID == DUAL {
         let m = most();
-        if b.s == 0.0 { return select(0.0, 2.0 * m, r > 0.0); }
         let q = nearest_away(abs(r), b.s, m);
-        return select(q, -q, r < 0.0) + m;
+        let level = select(select(q, -q, r < 0.0), select(-m, m, r > 0.0), b.s == 0.0);
+        if GRID == SYMMETRIC { return level + m; }
+        let h = m + 1.0;
+        let below = select(floor_of(r, b.s, -h, h - 1.0), 0.0, b.s == 0.0); // the half without a zero level
+        return select(below + h, level + m, b.grid == SYMMETRIC);
     }
-    if b.grid == DUAL { // its half without a zero level
-        let h = most() + 1.0;
-        if b.s == 0.0 { return h; }
-        return floor_of(r, b.s, -h, h - 1.0) + h;
-    }
-    if b.grid == ASYMMETRIC {
+    if GRID == ASYMMETRIC || GRID == SEARCH {
         let t = r - b.z;
         if b.s == 0.0 { return select(0.0, q_max(), t > 0.0); }
         return nearest_away(max(t, 0.0), b.s, q_max());
     }
-    if b.grid == RTN { return nearest_even(r, b.s, -most(), most()) + most(); }
-    if b.grid == WIDE { return nearest_even(r, b.s, -most() - 1.0, most()) + most() + 1.0; }
-    if b.grid == ZERO_POINT {
+    if GRID == RTN { return nearest_even(r, b.s, -most(), most()) + most(); }
+    if GRID == WIDE { return nearest_even(r, b.s, -most() - 1.0, most()) + most() + 1.0; }
+    if GRID == ZERO_POINT {
         return clamp(nearest_even(r, b.s, -1.0e6, 1.0e6) - b.offset, 0.0, q_max());
     }
     if b.s == 0.0 { return 0.0; }
@@ -180,6 +179,10 @@ fn scales_of(amax: f32, levels: f32) -> Scales {
     return Scales(a, b, inverse_of(a), inverse_of(b));
 }
 
+fn better(best: vec2<f32>, error: f32, s: f32) -> vec2<f32> {
+    return select(best, vec2<f32>(error, s), error < best.x);
+}
+
 // The better of twelve candidates by squared error; the first of equals. Every value is loaded once for all of them.
 fn best_dual(at: u32, by: f32, amax: f32) -> Block {
     let zero = scales_of(amax, most());
@@ -199,25 +202,20 @@ fn best_dual(at: u32, by: f32, amax: f32) -> Block {
             both_b += vec4<f32>(zb.xy * zb.xy, rb.xy * rb.xy);
         }
     }
-    var best = zero_a.x;
-    var s = zero.a.x;
-    var mid_rise = false;
-    for (var k = 1u; k < 12u; k++) {
-        let is_rise = k >= 6u;
-        let i = k % 6u;
-        var error = select(zero_a, rise_a, is_rise)[i & 3u];
-        var scale = select(zero.a, rise.a, is_rise)[i & 3u];
-        if i >= 4u {
-            error = both_b[(i - 4u) + select(0u, 2u, is_rise)];
-            scale = select(zero.b, rise.b, is_rise)[i - 4u];
-        }
-        if error < best {
-            best = error;
-            s = scale;
-            mid_rise = is_rise;
-        }
-    }
-    return dual_block(mid_rise, s);
+    var best = vec2<f32>(zero_a.x, zero.a.x); // error, scale
+    best = better(best, zero_a.y, zero.a.y);
+    best = better(best, zero_a.z, zero.a.z);
+    best = better(best, zero_a.w, zero.a.w);
+    best = better(best, both_b.x, zero.b.x);
+    best = better(best, both_b.y, zero.b.y);
+    let least_zero = best.x;
+    best = better(best, rise_a.x, rise.a.x);
+    best = better(best, rise_a.y, rise.a.y);
+    best = better(best, rise_a.z, rise.a.z);
+    best = better(best, rise_a.w, rise.a.w);
+    best = better(best, both_b.z, rise.b.x);
+    best = better(best, both_b.w, rise.b.y);
+    return dual_block(best.x < least_zero, best.y);
 }
 
 fn search_block(k: u32, low: f32, high: f32) -> Block {
@@ -288,17 +286,20 @@ fn block_of(at: u32, by: f32) -> Block {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    // A workgroup stays within a head.
     let g = group_index(wid, grid, params.first_group);
-    let first = 4u * (g * WG + lane);
-    if g >= params.n_groups || first >= params.n_heads * params.rows * params.blocks { return; }
+    let per_head = params.rows * params.blocks; // entries, a multiple of four
+    let groups = (per_head / 4u + WG - 1u) / WG;
+    let head = g / groups;
+    let first = 4u * ((g - head * groups) * WG + lane);
+    if g >= params.n_groups || first >= per_head { return; }
     var scale_word = 0u;
     var zero_word = 0u;
-    let offset = params.first_head * params.rows * params.blocks; // entries of the heads before
+    let offset = (params.first_head + head) * per_head; // entries of the heads before
     for (var e = 0u; e < 4u; e++) {
+        let row = (first + e) / params.blocks;
+        let block = (first + e) - row * params.blocks;
         let i = first + e;
-        let block = i % params.blocks;
-        let row = (i / params.blocks) % params.rows;
-        let head = i / (params.blocks * params.rows);
         if row >= params.tokens { continue; }
         let at = ((head * params.tokens + row) * params.blocks + block) * QUADS;
         let to = params.codes_at + ((params.first_head + head) * params.rows + row) * params.row_words;
@@ -347,7 +348,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
                 high = 0u;
             }
         }
-        if GUARD == 1u { err[i] = energy / (by * by); }
+        if GUARD == 1u { err[head * per_head + i] = energy / (by * by); }
         if SCALES == 0u {
             scale_word |= b.scale_bits << (8u * e);
             zero_word |= b.zero_bits << (8u * e);

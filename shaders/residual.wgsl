@@ -16,19 +16,24 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    // A workgroup stays within a head: dividing for every lane costs more than the subtraction on CPU drivers.
     let g = group_index(wid, grid, params.first_group);
-    let i = g * WG + lane;
+    let groups = (max(params.tokens, params.n_centroids) * params.n_quads + WG - 1u) / WG;
+    let head = g / groups;
+    let i = (g - head * groups) * WG + lane;
     if g >= params.n_groups { return; }
-    if i < params.n_heads * params.n_centroids * params.n_quads {
-        let c = cents[i];
-        span[params.table_at + 2u * i] = bf16_bits(c.x) | (bf16_bits(c.y) << 16u);
-        span[params.table_at + 2u * i + 1u] = bf16_bits(c.z) | (bf16_bits(c.w) << 16u);
+    let table = head * params.n_centroids * params.n_quads;
+    if i < params.n_centroids * params.n_quads {
+        let c = cents[table + i];
+        let to = params.table_at + 2u * (table + i);
+        span[to] = bf16_bits(c.x) | (bf16_bits(c.y) << 16u);
+        span[to + 1u] = bf16_bits(c.z) | (bf16_bits(c.w) << 16u);
     }
-    if i >= params.n_heads * params.tokens * params.n_quads { return; }
-    let row = i / params.n_quads;
-    let head = row / params.tokens;
-    let at = head * params.rows + row % params.tokens;
+    let token = i / params.n_quads;
+    if token >= params.tokens { return; }
+    let at = head * params.rows + token;
     let id = (span[params.ids_at + at / 4u] >> (8u * (at & 3u))) & 255u;
-    let r = x[i] - bf16_round(cents[(head * params.n_centroids + id) * params.n_quads + i % params.n_quads]);
-    x[i] = select(r, bf16_round(r), vec4<bool>(params.to_bf16 == 1u));
+    let place = head * params.tokens * params.n_quads + i;
+    let r = x[place] - bf16_round(cents[table + id * params.n_quads + (i - token * params.n_quads)]);
+    x[place] = select(r, bf16_round(r), vec4<bool>(params.to_bf16 == 1u));
 }

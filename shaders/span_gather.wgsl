@@ -16,13 +16,15 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    // A workgroup stays within a head: dividing for every lane costs more than the copy on CPU drivers.
     let g = group_index(wid, grid, params.first_group);
-    let i = g * WG + lane;
     let per_head = params.n_rows * params.n_quads;
-    if g >= params.n_groups || i >= params.n_heads * per_head { return; }
-    let head = i / per_head;
-    let row = (i % per_head) / params.n_quads;
-    let quad = i % params.n_quads;
+    let groups = (per_head + WG - 1u) / WG;
+    let head = g / groups;
+    let i = (g - head * groups) * WG + lane;
+    if g >= params.n_groups || i >= per_head { return; }
+    let row = i / params.n_quads;
+    let quad = i - row * params.n_quads;
     let src = ((params.src_row + row) * params.heads_in_page + params.first_head + head) * params.n_quads + quad;
     var v: vec4<f32>;
     if FORMAT == 0u {

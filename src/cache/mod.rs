@@ -195,6 +195,10 @@ impl KvCache {
         }
         self.layout.remove(step.free.iter().copied());
         if let Some(spans) = &mut self.spans {
+            spans.foresee(
+                device,
+                frames.clone().count() * self.shape.tokens_per_frame(),
+            );
             step.free_spans.iter().for_each(|s| spans.remove(s));
         }
         self.layout.place(frames)?;

@@ -12,7 +12,7 @@ use crate::codec::{Encode, EncodeScratch, KvCodec, KvPair, SpanShape};
 use crate::gpu::{Buffer, Caps, Device, Error, Purpose};
 use crate::ops::{
     FramePlace, KvFormat, Positions, Rows, Segment, SpanBytes, SpanGather, SpanLayout, SpanPlace,
-    span_gather,
+    attention_kernel, span_gather, span_gather_kernel,
 };
 
 /// Bytes of one layer's keys in a page of spans that the planner aims at.
@@ -180,6 +180,8 @@ pub struct Spans {
     last: Option<(usize, usize)>,
     coded: u64,
     coding_secs: f64,
+    /// The device knows which kernels the setting will want.
+    foreseen: bool,
 }
 
 /// Hands the rows of a layer to the encoder: (K page, V page, first row there, rows, first row of the span).
@@ -197,13 +199,39 @@ impl Spans {
             last: None,
             coded: 0,
             coding_secs: 0.0,
+            foreseen: false,
         }
+    }
+
+    /// Has the kernels of the setting compiled before the first span is due: what codes one, and what attention of
+    /// `n_queries` tokens reads it with.
+    pub(super) fn foresee(&mut self, device: &Device, n_queries: usize) {
+        if std::mem::replace(&mut self.foreseen, true) {
+            return;
+        }
+        let shape = self.plan.shape(&self.cache, self.plan.span_frames());
+        let Some(pair) = self.settings.last() else {
+            return;
+        };
+        let rows = Rows::Coded {
+            k: pair.k.layout(shape),
+            v: pair.v.layout(shape),
+            bias: pair.bias,
+        };
+        let mut kernels = vec![
+            attention_kernel(device.caps(), self.cache.split, &rows, n_queries),
+            span_gather_kernel(self.cache.format),
+        ];
+        kernels.extend(pair.k.kernels(shape.head_dim));
+        kernels.extend(pair.v.kernels(shape.head_dim));
+        device.foresee(kernels);
     }
 
     pub(super) fn set_codecs(&mut self, pair: KvPair) {
         self.settings.push(pair);
         // Scratch is sized for a pair; centroids of another are no start.
         (self.scratch, self.last) = (None, None);
+        self.foreseen = false;
     }
 
     /// Device bytes of all pages, read from the buffers.

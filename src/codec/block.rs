@@ -1,10 +1,11 @@
 //! The codecs of METHOD: centroids subtracted in stages, perhaps a rotation, then levels by blocks.
 
 use super::{Encode, EncodeScratch, KvCodec, SpanShape};
-use crate::gpu::Recorder;
+use crate::gpu::{Recorder, Variant};
 use crate::ops::{
-    Axis, Cluster, Coding, Grid, Quantize, ScaleFormat, SpanLayout, centroid_count, hadamard_rows,
-    kmeans, kmeans_start, quantize, residual,
+    Axis, Cluster, Coding, Grid, Quantize, ScaleFormat, SpanLayout, centroid_count,
+    hadamard_kernel, hadamard_rows, kmeans, kmeans_kernels, kmeans_start, quantize,
+    quantize_kernels, residual,
 };
 
 /// Share of ids below which another round of k-means is not worth it (METHOD 3.4).
@@ -253,6 +254,18 @@ impl KvCodec for BlockCodec {
             shape.tokens,
             n,
         )
+    }
+
+    fn kernels(&self, head_dim: usize) -> Vec<Variant> {
+        let mut all = Vec::new();
+        if self.coding.hadamard {
+            all.push(hadamard_kernel());
+        }
+        if self.coding.stages > 0 {
+            all.extend(kmeans_kernels());
+        }
+        all.extend(quantize_kernels(&self.coding(head_dim)));
+        all
     }
 
     fn encode(&self, rec: &mut Recorder<'_>, scratch: &EncodeScratch, job: &Encode<'_>) {

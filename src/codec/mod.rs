@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use block::{BlockCodec, Centroids};
 pub use scratch::EncodeScratch;
 
-use crate::gpu::{Buffer, Recorder};
+use crate::gpu::{Buffer, Recorder, Variant};
 use crate::ops::{BiasFix, Coding, SpanLayout, SpanPlace};
 
 /// Sizes of a span of one layer.
@@ -52,6 +52,9 @@ pub trait KvCodec: Debug + Send + Sync {
 
     /// Planes of a span: exactly the words that [`KvCodec::encode`] fills.
     fn layout(&self, shape: SpanShape) -> SpanLayout;
+
+    /// The kernels that [`KvCodec::encode`] records for heads of this width.
+    fn kernels(&self, head_dim: usize) -> Vec<Variant>;
 
     /// Records the kernels that turn rows into words.
     fn encode(&self, rec: &mut Recorder<'_>, scratch: &EncodeScratch, job: &Encode<'_>);

@@ -1,6 +1,6 @@
 //! The executor on wgpu: adapters, pipelines, submits cut to a time budget, read-back, and the errors of all these.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Error;
 use super::buffer::{Bound, Storage};
 use super::device::{Caps, Kind, Select, Tier, TierRequest};
-use super::kernel::Knob;
+use super::kernel::{Kernel, Knob, Variant};
 use super::recorder::Dispatch;
 use super::shader;
 
@@ -43,6 +43,8 @@ pub(super) struct WgpuBackend {
     /// Held from filling it to the submit that reads it: a device may be shared by threads.
     params: Mutex<wgpu::Buffer>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
+    /// Kernels that will be wanted: compiled one a wait, while the device is busy.
+    foreseen: Mutex<VecDeque<Variant>>,
     pace: Mutex<Pace>,
     fault: Arc<Mutex<Option<Fault>>>,
 }
@@ -196,6 +198,7 @@ impl WgpuBackend {
                 is_lent: AtomicBool::new(false),
                 params: Mutex::new(params),
                 pipelines: Mutex::default(),
+                foreseen: Mutex::default(),
                 pace,
                 fault,
             },
@@ -334,6 +337,30 @@ impl WgpuBackend {
         Ok(least / f64::from(COPIES))
     }
 
+    /// Has these compiled while later waits pass the time.
+    pub(super) fn foresee(&self, kernels: Vec<Variant>) {
+        let mut foreseen = lock(&self.foreseen);
+        for (kernel, knobs) in kernels {
+            let is_same = |(k, n): &Variant| k.name == kernel.name && *n == knobs;
+            if !foreseen.iter().any(is_same) {
+                foreseen.push_back((kernel, knobs));
+            }
+        }
+    }
+
+    /// Compiles the next foreseen kernel, for a caller that is about to wait.
+    pub(super) fn compile_ahead(&self, caps: &Caps) {
+        let Some((kernel, knobs)) = lock(&self.foreseen).pop_front() else {
+            return;
+        };
+        // One that fails is met again, with its error, when it is to run.
+        if let Err(e) = self.pipeline(caps, kernel, &knobs) {
+            log::debug!("{} ahead of its use: {e}", kernel.name);
+        }
+        // A wait that a compiler filled says nothing about the pace.
+        lock(&self.pace).since = None;
+    }
+
     pub(super) fn wait(&self) -> Result<(), Error> {
         let polled = match self.is_lent.load(Ordering::Relaxed) {
             false => self.device.poll(wgpu::PollType::wait_indefinitely()),
@@ -371,41 +398,43 @@ impl WgpuBackend {
         }
     }
 
-    fn pipeline(&self, caps: &Caps, d: &Dispatch) -> Result<Arc<wgpu::ComputePipeline>, Error> {
-        let key = (d.kernel.name, d.plan.knobs.clone());
+    fn pipeline(
+        &self,
+        caps: &Caps,
+        kernel: &'static Kernel,
+        knobs: &[Knob],
+    ) -> Result<Arc<wgpu::ComputePipeline>, Error> {
+        let key = (kernel.name, knobs.to_vec());
         if let Some(p) = lock(&self.pipelines).get(&key) {
             return Ok(p.clone());
         }
-        let checked = shader::check(d.kernel, &d.plan.knobs, caps.tier == Tier::Subgroups)?;
+        let checked = shader::check(kernel, knobs, caps.tier == Tier::Subgroups)?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let overrides: Vec<(&str, f64)> = match d.kernel.source {
-            super::kernel::Source::File(_) => d
-                .plan
-                .knobs
-                .iter()
-                .map(|(n, v)| (*n, f64::from(*v)))
-                .collect(),
+        let overrides: Vec<(&str, f64)> = match kernel.source {
+            super::kernel::Source::File(_) => {
+                knobs.iter().map(|(n, v)| (*n, f64::from(*v))).collect()
+            }
             super::kernel::Source::Written(_) => Vec::new(),
         };
         let module = self
             .device
             .create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(d.kernel.name),
+                label: Some(kernel.name),
                 source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(checked.module)),
             });
         // From the text, not from what the driver finds in use: a variant may leave a binding untouched.
-        let group = self.group_layout(d.kernel.name, &checked.bindings);
+        let group = self.group_layout(kernel.name, &checked.bindings);
         let layout = self
             .device
             .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(d.kernel.name),
+                label: Some(kernel.name),
                 bind_group_layouts: &[Some(&group)],
                 immediate_size: 0,
             });
         let pipeline = self
             .device
             .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(d.kernel.name),
+                label: Some(kernel.name),
                 layout: Some(&layout),
                 module: &module,
                 entry_point: Some("main"),
@@ -418,7 +447,7 @@ impl WgpuBackend {
             });
         if let Some(e) = pollster::block_on(scope.pop()) {
             return Err(Error::Shader(shader::ShaderError {
-                name: d.kernel.name,
+                name: kernel.name,
                 message: e.to_string(),
             }));
         }
@@ -472,7 +501,7 @@ impl WgpuBackend {
         let budget = self.budget();
         let mut batch = Batch::default();
         for d in dispatches {
-            let pipeline = self.pipeline(caps, d)?;
+            let pipeline = self.pipeline(caps, d.kernel, &d.plan.knobs)?;
             let per_group = d.plan.work_per_group.max(1);
             let mut first = 0;
             while first < d.plan.groups {

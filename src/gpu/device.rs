@@ -8,6 +8,7 @@ use super::Error;
 use super::backend_twin::run_twin;
 use super::backend_wgpu::WgpuBackend;
 use super::buffer::{Buffer, Inner, Storage};
+use super::kernel::Variant;
 use super::ledger::{Ledger, Purpose};
 use super::lent::Lent;
 use super::recorder::{Dispatch, Recorder};
@@ -626,6 +627,14 @@ impl Device {
         }
     }
 
+    /// Says which kernels will be wanted: each later wait compiles one of them while the device works, so that the film does
+    /// not stand still for a compiler where they first run.
+    pub fn foresee(&self, kernels: Vec<Variant>) {
+        if let Backend::Wgpu(b) = &self.shared.backend {
+            b.foresee(kernels);
+        }
+    }
+
     /// Waits until all submitted work is done.
     ///
     /// # Errors
@@ -634,6 +643,7 @@ impl Device {
         match &self.shared.backend {
             Backend::Wgpu(b) => {
                 self.flush(self.pending())?;
+                b.compile_ahead(&self.shared.caps);
                 b.wait()
             }
             Backend::Twin => Ok(()),

@@ -19,6 +19,9 @@ pub enum Source {
 /// One named choice of the planner: an `override` of the shader, or a parameter of the writer.
 pub type Knob = (&'static str, u32);
 
+/// A kernel with its pipeline choices: what a driver compiles.
+pub type Variant = (&'static Kernel, Vec<Knob>);
+
 /// The value of a knob that the planner always sets.
 ///
 /// # Panics

@@ -15,7 +15,7 @@ pub mod shader;
 
 pub use buffer::{Bound, Buffer};
 pub use device::{Caps, Device, Kind, Select, Tier, TierRequest};
-pub use kernel::{Kernel, Knob, Launch, Plan, Source, knob};
+pub use kernel::{Kernel, Knob, Launch, Plan, Source, Variant, knob};
 pub use ledger::{Ledger, Purpose};
 pub use lent::{Booked, Lent};
 pub use recorder::Recorder;

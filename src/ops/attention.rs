@@ -12,7 +12,7 @@ use super::attention_text::{Views, write_portable, write_subgroup};
 use super::coding::{Axis, Coding, Grid, ScaleFormat, SpanLayout};
 use super::positions::HostTable;
 use super::{KvFormat, Positions, RopeSplit, u32_of};
-use crate::gpu::{Buffer, Caps, Kernel, Kind, Knob, Launch, Plan, Recorder, Source, Tier};
+use crate::gpu::{Buffer, Caps, Kernel, Kind, Knob, Launch, Plan, Recorder, Source, Tier, Variant};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "attention",
@@ -289,6 +289,29 @@ const MOST_HELD: usize = 4;
 /// same text with other counts.
 const HEAD_DIMS: [usize; 6] = [20, 32, 64, 96, 128, 256];
 
+/// Lanes of a workgroup, and queries of each.
+fn lanes(caps: &Caps, head_dim: u32, n_queries: u32) -> (u32, u32) {
+    match caps.tier {
+        Tier::Subgroups => (
+            caps.subgroup_size,
+            queries_per_lane(caps, head_dim, n_queries),
+        ),
+        Tier::Portable => (64, 1),
+    }
+}
+
+/// What [`attention`] of so many queries runs for rows of this form.
+pub fn attention_kernel(caps: &Caps, split: RopeSplit, rows: &Rows, n_queries: usize) -> Variant {
+    let (_, per_lane) = lanes(caps, u32_of(split.head_dim()), u32_of(n_queries));
+    let kernel = match (caps.tier, rows) {
+        (Tier::Subgroups, Rows::Plain(_)) => &KERNEL_SG,
+        (Tier::Subgroups, _) => &CODED_SG,
+        (Tier::Portable, Rows::Plain(_)) => &KERNEL,
+        (Tier::Portable, _) => &CODED,
+    };
+    (kernel, knobs(caps, split, rows, per_lane))
+}
+
 fn plans(caps: &Caps) -> Vec<Vec<Knob>> {
     let mut all = Vec::new();
     for head_dim in HEAD_DIMS {
@@ -500,17 +523,8 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             v_planes: planes[1],
         };
         let tier = rec.caps().tier;
-        let per_lane = match tier {
-            Tier::Subgroups => queries_per_lane(rec.caps(), u32_of(d), p.n_queries),
-            Tier::Portable => 1,
-        };
-        let knobs = knobs(rec.caps(), split, &s.rows, per_lane);
-        let (kernel, lanes) = match (tier, s.rows) {
-            (Tier::Subgroups, Rows::Plain(_)) => (&KERNEL_SG, rec.caps().subgroup_size),
-            (Tier::Subgroups, _) => (&CODED_SG, rec.caps().subgroup_size),
-            (Tier::Portable, Rows::Plain(_)) => (&KERNEL, 64),
-            (Tier::Portable, _) => (&CODED, 64),
-        };
+        let (lanes, per_lane) = lanes(rec.caps(), u32_of(d), p.n_queries);
+        let (kernel, knobs) = attention_kernel(rec.caps(), split, &s.rows, a.n_queries);
         p.lane_quads = per_lane * u32_of(d / 4);
         let per_group = (lanes * per_lane) as usize;
         let keys = s.positions.n_frames * s.tokens_per_frame;

@@ -654,6 +654,8 @@ struct Queries {
     /// Through an array filled by one loop, instead of one load expression a value. The loop's length is a parameter so
     /// that the driver cannot unroll it into just those loads.
     staged: bool,
+    /// Sums of rotated values are rotated sums: they are turned into that space and back, instead of every value.
+    rotated: bool,
 }
 
 impl Queries {
@@ -666,8 +668,8 @@ impl Queries {
         (0..self.per_lane * quads).map(move |k| (k / quads, k % quads))
     }
 
-    /// Declares `q{j}_{i}`, `acc{j}_{i}` with `expr(j, i)`, a WGSL expression of the query's and the quad's index.
-    fn load(&self, t: &mut String, keyword: &str, expr: &dyn Fn(&str, &str) -> String) {
+    /// Fills the array, where there is one, with `expr(j, i)`, a WGSL expression of the query's and the quad's index.
+    fn load(&self, t: &mut String, expr: &dyn Fn(&str, &str) -> String) {
         let quads = self.quads;
         if self.staged {
             let value = expr(&format!("(i / {quads}u)"), &format!("(i % {quads}u)"));
@@ -676,14 +678,40 @@ impl Queries {
                 "    for (var i = 0u; i < params.lane_quads; i++) {{ staged[i] = {value}; }}"
             );
         }
+    }
+
+    /// Declares `q{j}_{i}`, `acc{j}_{i}` with what `load` left in the array, or with `expr(j, i)` itself.
+    fn name(&self, t: &mut String, keyword: &str, expr: &dyn Fn(&str, &str) -> String) {
         for (j, i) in self.names() {
             let value = if self.staged {
-                format!("staged[{}]", j * quads + i)
+                format!("staged[{}]", j * self.quads + i)
             } else {
                 expr(&format!("{j}u"), &format!("{i}u"))
             };
             let _ = writeln!(t, "    {keyword}{j}_{i} = {value};");
         }
+    }
+
+    /// Turns all sums: where they are staged in a loop, since written out for every query this is half of the kernel's text,
+    /// and compilers take their time over it.
+    fn turn_sums(&self, t: &mut String) {
+        let quads = self.quads;
+        if !self.staged {
+            (0..self.per_lane).for_each(|j| rotate_back(t, &format!("acc{j}_"), quads));
+            return;
+        }
+        let _ = writeln!(
+            t,
+            "        for (var first = 0u; first < params.lane_quads; first += {quads}u) {{"
+        );
+        for i in 0..quads {
+            let _ = writeln!(t, "            var r{i} = staged[first + {i}u];");
+        }
+        rotate_back(t, "r", quads);
+        for i in 0..quads {
+            let _ = writeln!(t, "            staged[first + {i}u] = r{i};");
+        }
+        t.push_str("        }\n");
     }
 
     /// Loads the lane's queries and their state: `q{j}_{i}`, `acc{j}_{i}`, `m{j}`, `l{j}`.
@@ -697,18 +725,31 @@ impl Queries {
             );
         }
         let _ = writeln!(t, "    let query = {query};");
-        self.load(t, "let q", &|j, i| {
+        let query = |j: &str, i: &str| {
             format!(
                 "q[{} * params.q_stride + head * {quads}u + {i}] * params.scale",
                 self.at(j)
             )
-        });
-        self.load(t, "var acc", &|j, i| {
+        };
+        let sum = |j: &str, i: &str| {
             format!(
                 "sum_so_far(({} * params.n_heads + head) * {quads}u + {i})",
                 self.at(j)
             )
-        });
+        };
+        self.load(t, &query);
+        self.name(t, "let q", &query);
+        self.load(t, &sum);
+        if self.rotated && self.staged {
+            // The first page begins with zeros.
+            t.push_str("    if params.first == 0u {\n");
+            self.turn_sums(t);
+            t.push_str("    }\n");
+        }
+        self.name(t, "var acc", &sum);
+        if self.rotated && !self.staged {
+            self.turn_sums(t);
+        }
         for j in 0..self.per_lane {
             let at = self.at(&format!("{j}u"));
             // -1e30 stands for minus infinity, which WGSL may assume away.
@@ -726,6 +767,9 @@ impl Queries {
     /// Writes outputs and states.
     fn end(&self, t: &mut String) {
         let quads = self.quads;
+        if self.rotated && !self.staged {
+            self.turn_sums(t);
+        }
         for j in 0..self.per_lane {
             let _ = writeln!(
                 t,
@@ -752,6 +796,9 @@ impl Queries {
             }
         }
         if self.staged {
+            if self.rotated {
+                self.turn_sums(t);
+            }
             let _ = writeln!(
                 t,
                 "    for (var i = 0u; i < params.lane_quads; i++) {{
@@ -877,6 +924,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
         stride: lanes,
         quads: s.quads,
         staged: knob(knobs, "STAGED") == 1,
+        rotated: matches!(&s.rows, Rows::Coded { v, .. } if v.hadamard),
     };
     queries.begin(&mut t, &format!("tile * {}u + lane", lanes * per_lane));
     let fix = match s.rows {
@@ -891,14 +939,6 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
             blocks = energies(&mut t, k, s.quads, j);
         }
     }
-    // Sums of rotated values are rotated sums: they are turned into that space and back, instead of every value.
-    let rotated = matches!(&s.rows, Rows::Coded { v, .. } if v.hadamard);
-    let turn_sums = |t: &mut String| {
-        for j in (0..per_lane).filter(|_| rotated) {
-            rotate_back(t, &format!("acc{j}_"), s.quads);
-        }
-    };
-    turn_sums(&mut t);
     if let Rows::Coded { held, .. } = &s.rows
         && *held != [0; 2]
     {
@@ -952,7 +992,6 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     load(&mut t, &s, "v", "let", lanes);
     sums(&mut t, &s, lanes, per_lane);
     t += "        }\n    }\n";
-    turn_sums(&mut t);
     queries.end(&mut t);
     t += "}\n";
     t
@@ -1107,6 +1146,7 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
         stride: 64,
         quads,
         staged: knob(knobs, "STAGED") == 1,
+        rotated: false,
     };
     queries.begin(&mut t, "tile * 64u + lane");
     if let Rows::Coded { k, .. } = &s.rows

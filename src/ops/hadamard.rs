@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::coding::hadamard as rotated;
 use super::{each, u32_of};
-use crate::gpu::{Buffer, Kernel, Launch, Recorder, Source};
+use crate::gpu::{Buffer, Kernel, Launch, Recorder, Source, Variant};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "hadamard",
@@ -22,6 +22,11 @@ struct Params {
     n_rows: u32,
     n_quads: u32,
     norm: f32,
+}
+
+/// What [`hadamard_rows`] runs.
+pub fn hadamard_kernel() -> Variant {
+    (&KERNEL, Vec::new())
 }
 
 /// Records the rotation of `n_rows` rows of `head_dim` values, a power of two of at least 8.

@@ -6,8 +6,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::coding::{SpanLayout, bf16_round};
-use super::{LANES, each, u32_of};
-use crate::gpu::{Buffer, Kernel, Launch, Plan, Recorder, Source};
+use super::{LANES, each, each_of, u32_of};
+use crate::gpu::{Buffer, Kernel, Knob, Launch, Plan, Recorder, Source, Variant};
 
 macro_rules! kernel {
     ($id:ident, $name:literal, $params:ty, $plans:expr, $twin:ident) => {
@@ -25,7 +25,7 @@ kernel!(
     START,
     "kmeans_start",
     StartParams,
-    |_| vec![vec![("FROM", 0)], vec![("FROM", 1)]],
+    |_| [false, true].map(start_knobs).to_vec(),
     start_twin
 );
 kernel!(
@@ -141,6 +141,17 @@ struct StartParams {
     table_at: u32,
 }
 
+fn start_knobs(warm: bool) -> Vec<Knob> {
+    vec![("FROM", u32::from(warm))]
+}
+
+/// What [`kmeans_start`], [`kmeans`] and [`residual`] run.
+pub fn kmeans_kernels() -> Vec<Variant> {
+    let starts = [false, true].map(|warm| (&START, start_knobs(warm)));
+    let others = [&ASSIGN, &SORT, &MEAN, &RESIDUAL].map(|k| (k, Vec::new()));
+    starts.into_iter().chain(others).collect()
+}
+
 /// Records the start: from `earlier`'s table of the same stage where there is one, else from evenly spaced rows.
 ///
 /// # Panics
@@ -164,7 +175,7 @@ pub fn kmeans_start(rec: &mut Recorder<'_>, a: &Cluster<'_>, earlier: Option<Spa
         table_at: u32_of(Cluster { span: from, ..*a }.table_at()),
     };
     let mut plan = each(a.n_heads * l.n_centroids * l.head_dim / 4);
-    plan.knobs = vec![("FROM", u32::from(earlier.is_some()))];
+    plan.knobs = start_knobs(earlier.is_some());
     rec.dispatch(
         &START,
         plan,
@@ -278,7 +289,7 @@ pub fn kmeans_assign(rec: &mut Recorder<'_>, a: &Cluster<'_>, round: usize, limi
     let l = &a.span.layout;
     let plan = Plan {
         work_per_group: (LANES * 4 * l.n_centroids * l.head_dim) as u64,
-        ..each(a.n_heads * l.rows / 4)
+        ..each_of(a.n_heads, l.rows / 4)
     };
     let p = AssignParams {
         first_group: 0,
@@ -335,10 +346,10 @@ pub fn residual(rec: &mut Recorder<'_>, a: &Cluster<'_>) {
         table_at: u32_of(a.table_at()),
         to_bf16: u32::from(a.bf16),
     };
-    let n = a.n_heads * l.tokens.max(l.n_centroids) * l.head_dim / 4;
+    let n = l.tokens.max(l.n_centroids) * l.head_dim / 4;
     rec.dispatch(
         &RESIDUAL,
-        each(n),
+        each_of(a.n_heads, n),
         &p,
         &[a.cents.into(), a.x.into(), a.span.words.into()],
     );

@@ -20,24 +20,28 @@ mod rope;
 mod silu;
 mod span_gather;
 
-pub use attention::{Attention, BiasFix, Rows, Segment, attention, sample_codings};
+pub use attention::{
+    Attention, BiasFix, Rows, Segment, attention, attention_kernel, sample_codings,
+};
 pub use coding::{
     Axis, Coding, Exported, Grid, ScaleFormat, SpanBytes, SpanLayout, bf16_round, centroid_count,
     e4m3_decode, e4m3_encode, hadamard,
 };
-pub use hadamard::hadamard_rows;
-pub use kmeans::{Cluster, MAX_ROUNDS, SpanPlace, kmeans, kmeans_assign, kmeans_start, residual};
+pub use hadamard::{hadamard_kernel, hadamard_rows};
+pub use kmeans::{
+    Cluster, MAX_ROUNDS, SpanPlace, kmeans, kmeans_assign, kmeans_kernels, kmeans_start, residual,
+};
 pub use kv_store::{KvFormat, KvStore, kv_store};
 pub use linear::{Activation, Linear, Matrix, Store, WeightFormat, linear};
 pub use mix::{mix, mix_limited};
 pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};
 pub use positions::{FramePlace, Positions, RopeSplit, turns};
-pub use quantize::{Quantize, quantize};
+pub use quantize::{Quantize, quantize, quantize_kernels};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
 pub use silu::silu;
-pub use span_gather::{SpanGather, span_gather};
+pub use span_gather::{SpanGather, span_gather, span_gather_kernel};
 
 use crate::gpu::{Kernel, Plan};
 
@@ -81,6 +85,14 @@ fn each(n: usize) -> Plan {
         groups: u32_of(n.div_ceil(LANES)),
         knobs: Vec::new(),
         work_per_group: 8 * LANES as u64,
+    }
+}
+
+/// The plan of a kernel over `n` things of each head, whose workgroups stay within a head.
+fn each_of(heads: usize, n: usize) -> Plan {
+    Plan {
+        groups: u32_of(heads * n.div_ceil(LANES)),
+        ..each(0)
     }
 }
 

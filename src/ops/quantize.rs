@@ -8,8 +8,8 @@ use half::f16;
 
 use super::coding::{Axis, Coding, Grid, ScaleFormat, SpanLayout, e4m3_decode, e4m3_encode};
 use super::kmeans::SpanPlace;
-use super::{LANES, each, u32_of};
-use crate::gpu::{Buffer, Kernel, Knob, Launch, Plan, Recorder, Source};
+use super::{LANES, each, each_of, u32_of};
+use crate::gpu::{Buffer, Kernel, Knob, Launch, Plan, Recorder, Source, Variant};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "quantize",
@@ -177,6 +177,29 @@ fn blocks_of(l: &SpanLayout) -> usize {
 /// Channels a step of the halves' path takes: what every head_dim it allows divides into.
 const HALVES_STEP: usize = 8;
 
+fn guard_knobs(c: &Coding) -> Vec<Knob> {
+    vec![
+        ("QUADS", u32_of(c.block / 4)),
+        ("ZEROS", u32::from(c.grid.has_zero())),
+    ]
+}
+
+fn channel_knobs(c: &Coding) -> Vec<Knob> {
+    vec![("BITS", c.bits)]
+}
+
+/// What [`quantize`] runs.
+pub fn quantize_kernels(c: &Coding) -> Vec<Variant> {
+    if c.axis == Axis::Channel {
+        return vec![(&CHANNELS, channel_knobs(c))];
+    }
+    let mut all: Vec<Variant> = vec![(&KERNEL, knobs(c))];
+    if c.head_table {
+        all.extend([(&GUARD, guard_knobs(c)), (&GAIN, Vec::new())]);
+    }
+    all
+}
+
 /// Records the coding of rows that are ready: centroids subtracted, rotated where the coding rotates.
 ///
 /// # Panics
@@ -208,7 +231,7 @@ pub fn quantize(rec: &mut Recorder<'_>, a: &Quantize<'_>) {
             scales_at: at(l.scales_at),
         };
         let plan = Plan {
-            knobs: vec![("BITS", c.bits)],
+            knobs: channel_knobs(&c),
             work_per_group: (LANES * 32 * c.block * 4) as u64,
             ..each(a.n_heads * l.groups * l.head_dim / 32)
         };
@@ -221,9 +244,11 @@ pub fn quantize(rec: &mut Recorder<'_>, a: &Quantize<'_>) {
     } else {
         0
     };
-    let entries = a.n_heads * l.rows * blocks;
     if c.head_table {
-        assert!(a.err.len() >= entries, "quantize scratch");
+        assert!(
+            a.err.len() >= a.n_heads * l.rows * blocks,
+            "quantize scratch"
+        );
         let levels = if c.grid.has_zero() {
             (1 << c.bits) - 1
         } else {
@@ -240,10 +265,7 @@ pub fn quantize(rec: &mut Recorder<'_>, a: &Quantize<'_>) {
         };
         let plan = Plan {
             groups: heads,
-            knobs: vec![
-                ("QUADS", u32_of(c.block / 4)),
-                ("ZEROS", u32::from(c.grid.has_zero())),
-            ],
+            knobs: guard_knobs(&c),
             work_per_group: (l.tokens * l.head_dim) as u64,
         };
         rec.dispatch(&GUARD, plan, &p, &[a.x.into(), a.span.words.into()]);
@@ -273,7 +295,7 @@ pub fn quantize(rec: &mut Recorder<'_>, a: &Quantize<'_>) {
     let plan = Plan {
         knobs,
         work_per_group: (LANES * 4 * c.block * 4 * searches) as u64,
-        ..each(entries / 4)
+        ..each_of(a.n_heads, l.rows * blocks / 4)
     };
     let b = [a.x.into(), a.span.words.into(), a.err.into()];
     rec.dispatch(&KERNEL, plan, &p, &b);

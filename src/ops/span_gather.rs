@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{KvFormat, each, u32_of};
-use crate::gpu::{Buffer, Kernel, Launch, Recorder, Source};
+use super::{KvFormat, each_of, u32_of};
+use crate::gpu::{Buffer, Kernel, Launch, Plan, Recorder, Source, Variant};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "span_gather",
@@ -65,6 +65,11 @@ struct Params {
     counter: u32,
 }
 
+/// What [`span_gather`] runs.
+pub fn span_gather_kernel(format: KvFormat) -> Variant {
+    (&KERNEL, vec![("FORMAT", format.code())])
+}
+
 /// Records the copy of a run of rows.
 ///
 /// # Panics
@@ -94,10 +99,13 @@ pub fn span_gather(rec: &mut Recorder<'_>, a: &SpanGather<'_>) {
         dst_rows: u32_of(a.dst_rows),
         counter: u32_of(a.counter),
     };
-    let mut plan = each(a.n_heads * a.n_rows * a.head_dim / 4);
-    plan.knobs = vec![("FORMAT", a.format.code())];
+    let (kernel, knobs) = span_gather_kernel(a.format);
+    let plan = Plan {
+        knobs,
+        ..each_of(a.n_heads, a.n_rows * a.head_dim / 4)
+    };
     rec.dispatch(
-        &KERNEL,
+        kernel,
         plan,
         &p,
         &[a.page.into(), a.x.into(), a.not_numbers.into()],

@@ -1,9 +1,9 @@
 //! Spans coded on the device against the CPU twins: every word, for every named setting, over sizes and values that trip.
 
-use longtake::codec::{KvPair, NAMES, SpanShape};
+use longtake::codec::{Encode, EncodeScratch, KvCodec, KvPair, NAMES, SpanShape};
 use longtake::dump::{CodedLayer, Queries, Rows, spans};
-use longtake::gpu::Device;
-use longtake::ops::SpanLayout;
+use longtake::gpu::{Device, Purpose, Variant};
+use longtake::ops::{SpanLayout, SpanPlace};
 
 use crate::support::{self, hash, values};
 
@@ -113,6 +113,46 @@ fn spans_of_one_token_and_heads_of_every_width_are_coded() {
                 tokens,
             };
             check(device, name, shape, tokens);
+        }
+    }
+}
+
+#[test]
+fn codecs_name_every_kernel_that_they_record() {
+    let device = Device::twin();
+    let shape = SpanShape {
+        n_heads: 2,
+        head_dim: 64,
+        tokens: 20,
+    };
+    for name in NAMES {
+        let pair = KvPair::of(name, name).unwrap();
+        let scratch = EncodeScratch::new(&device, &pair, shape, 1).unwrap();
+        for codec in [&pair.k, &pair.v] {
+            let codec: &dyn KvCodec = &**codec;
+            let layout = codec.layout(shape);
+            let words = device.zeros(Purpose::Spans, "words", layout.words).unwrap();
+            let to = SpanPlace {
+                words: &words,
+                base: 0,
+                layout,
+            };
+            for earlier in [None, Some(to)] {
+                let mut rec = device.recorder();
+                let job = Encode {
+                    x: &scratch.x,
+                    first_head: 0,
+                    n_heads: 2,
+                    to,
+                    earlier,
+                };
+                codec.encode(&mut rec, &scratch, &job);
+                let named = codec.kernels(shape.head_dim);
+                for (kernel, plan) in rec.plans() {
+                    let same = |(k, knobs): &Variant| k.name == kernel.name && *knobs == plan.knobs;
+                    assert!(named.iter().any(same), "{name}: {}", kernel.name);
+                }
+            }
         }
     }
 }
