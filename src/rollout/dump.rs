@@ -74,7 +74,14 @@ impl Session {
         };
         let plan = DumpPlan {
             places,
-            span_frames: SPAN_FRAMES as usize,
+            // As the film was coded, so that `kv` measures spans of that length.
+            span_frames: cache
+                .residency()
+                .spans()
+                .iter()
+                .map(|s| (s.end - s.start) as usize)
+                .max()
+                .unwrap_or(SPAN_FRAMES as usize),
             notes: self.notes(&decoded),
             n_layers: shape.n_layers,
             n_heads: shape.n_heads,
