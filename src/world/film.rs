@@ -1,7 +1,7 @@
-//! Seed films: short true films of rooms worlds inside the program, to start a rollout from and to compare with.
+//! Seed films: short true films of rooms worlds, to start a rollout from and to compare with.
 //!
-//! The worlds were held out from training. What is stored is one contact sheet a film and the camera text; poses follow
-//! from the text.
+//! Four are stored inside the program: one contact sheet a film and the camera text, from which poses follow. Their worlds
+//! were held out from training. Any other seed gives a world and a film of its own, drawn here.
 
 use serde::Deserialize;
 
@@ -9,6 +9,8 @@ use super::camera::{self, MAX_STEPS, Step};
 use super::error::Error;
 use super::map::{Map, Pillar};
 use super::pose::Pose;
+use super::rooms::Rooms;
+use super::stroll::stroll;
 use super::tour::tour;
 use crate::frame::Frame;
 
@@ -42,6 +44,8 @@ const SCHEMA: &str = "longtake.seed-films.v1";
 /// 48 frames hold a full turn and a walk of seven steps, so that its default path leaves every one of them for a while
 /// and comes back: the eye can check what the cache recalls.
 pub const DEFAULT_FILM: usize = 3;
+/// Frames of a film.
+pub const N_FRAMES: usize = 96;
 /// How many of its frames are given if nothing is said.
 ///
 /// With 40 the walk up to the large ring is not yet among them; each further frame makes every pass over the history longer
@@ -63,6 +67,8 @@ pub struct SeedFilm {
     pub steps: Vec<Step>,
     /// Floor plan, for the paths that leave the film.
     pub map: Map,
+    /// What every other pose looks like.
+    rooms: Rooms,
 }
 
 #[derive(Deserialize)]
@@ -143,13 +149,37 @@ impl SeedFilm {
             poses,
             steps,
             map: film.map()?,
+            rooms: Rooms::new(film.seed),
         })
     }
 
-    /// The true frame at `pose`, where the film has one; equal poses have equal frames.
-    pub fn true_frame(&self, pose: Pose) -> Option<&Frame> {
-        let i = self.poses.iter().position(|&seen| seen == pose)?;
-        self.frames.get(i)
+    /// A film of a world that no film is stored of, drawn from `seed`: a look around and a walk, as long as stored films.
+    pub fn of_world(seed: u64) -> SeedFilm {
+        let rooms = Rooms::new(seed);
+        let actions = stroll(&rooms.map, seed, N_FRAMES - 1);
+        let mut poses = vec![Pose::default()];
+        poses.extend(actions.iter().scan(Pose::default(), |pose, action| {
+            *pose = pose.after(*action);
+            Some(*pose)
+        }));
+        SeedFilm {
+            name: format!("rooms-{seed}"),
+            seed,
+            frames: poses.iter().map(|pose| rooms.render(*pose)).collect(),
+            poses,
+            steps: actions.into_iter().map(Step::from).collect(),
+            map: rooms.map.clone(),
+            rooms,
+        }
+    }
+
+    /// What is truly seen from `pose`: the film's frame where it has one, else drawn.
+    pub fn true_frame(&self, pose: Pose) -> Frame {
+        let at = self.poses.iter().position(|&seen| seen == pose);
+        match at.and_then(|i| self.frames.get(i)) {
+            Some(frame) => frame.clone(),
+            None => self.rooms.render(pose),
+        }
     }
 
     /// `n` steps to follow the first `given` frames that only visit poses among them, and that take in all of them
@@ -294,9 +324,29 @@ mod tests {
     fn equal_poses_have_equal_frames() {
         for film in films() {
             for (pose, frame) in film.poses.iter().zip(&film.frames) {
-                assert_eq!(film.true_frame(*pose), Some(frame));
+                assert_eq!(film.true_frame(*pose), *frame);
             }
-            assert_eq!(film.true_frame(Pose { x: 1, y: 1, k: 1 }), None);
+        }
+    }
+
+    #[test]
+    fn films_of_new_worlds_are_like_the_stored_ones() {
+        let film = SeedFilm::of_world(77);
+        let counts = (film.frames.len(), film.poses.len(), film.steps.len());
+        assert_eq!(counts, (N_FRAMES, N_FRAMES, N_FRAMES - 1));
+        let path = Path::along(&film.map, Pose::default(), &film.steps, OnWall::Refuse).unwrap();
+        assert_eq!(path.poses, film.poses[1..]);
+        assert!(film.default_path(DEFAULT_GIVEN, 150).is_ok());
+        assert_eq!(film.frames, SeedFilm::of_world(77).frames);
+        assert_ne!(film.frames[0], SeedFilm::of_world(78).frames[0]);
+        // It goes somewhere: not all of it is a turn on the spot.
+        for seed in 0..50 {
+            let film = SeedFilm::of_world(seed);
+            let places: std::collections::BTreeSet<_> = film.poses[..DEFAULT_GIVEN]
+                .iter()
+                .map(|p| (p.x, p.y))
+                .collect();
+            assert!(places.len() >= 4, "world {seed}: {} places", places.len());
         }
     }
 

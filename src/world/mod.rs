@@ -1,13 +1,14 @@
-//! The rooms world as the rest of the program sees it: poses, camera texts, floor plans and the built-in seed films.
-//!
-//! Pictures are not rendered here; the world's renderer is part of the training code. What a pose looks like is known
-//! only where a seed film has it.
+//! The rooms world: what a seed makes, what it looks like from a pose, camera texts, floor plans and seed films.
 
 pub mod camera;
+mod draws;
 pub mod error;
 pub mod film;
 pub mod map;
 pub mod pose;
+mod render;
+mod rooms;
+mod stroll;
 mod tour;
 
 pub use camera::Step;
@@ -15,4 +16,5 @@ pub use error::Error;
 pub use film::SeedFilm;
 pub use map::{Map, OnWall, Path};
 pub use pose::{Action, Pose, pose_features};
+pub use rooms::Rooms;
 pub use tour::tour;
