@@ -229,7 +229,7 @@ pub(super) struct WorldArgs {
     /// Path or file; shorter films cut it, longer ones stay at its end [default: revisits]
     #[arg(long, alias = "pose", value_name = "STR|FILE", env = "LONGTAKE_CAMERA")]
     pub(super) camera: Option<String>,
-    /// Built-in film that the place is known from, 0 to 3 [default: 3]
+    /// Film that the place is known from: 0 to 3 are built in, any other number draws a world [default: 3]
     #[arg(long, value_name = "N", env = "LONGTAKE_FILM")]
     pub(super) film: Option<u32>,
     /// True frames of it to start from, 1 to 96 [default: 48]
@@ -404,7 +404,7 @@ pub(super) struct CompareArgs {
     /// As many seeds from 0 on
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::seeds)]
     pub(super) n_seeds: u32,
-    /// Built-in films, 0 to 3; every seed runs in each [default: --film]
+    /// Films, 0 to 3 built in, others drawn; every seed runs in each [default: --film]
     #[arg(
         long,
         value_name = "N,...",

@@ -135,14 +135,6 @@ pub enum Error {
         /// What is in the way.
         obstacle: Obstacle,
     },
-    /// No seed film has this number.
-    #[error("there is no seed film {film_idx}; choose one of 0 to {}", .n_films.saturating_sub(1))]
-    NoSuchFilm {
-        /// The number asked for.
-        film_idx: usize,
-        /// How many there are.
-        n_films: usize,
-    },
     /// More true frames were asked for than the film has, or none.
     #[error(
         "{given} given frames were asked for, seed film {name} has {n_frames}; take 1 to {n_frames}"
