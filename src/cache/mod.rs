@@ -6,13 +6,18 @@
 //! (visible slots, angles) is one table a page. Deliberately absent: what a layer computes, what a chunk means, how a
 //! codec codes. Source: SELF-FORCING section 5; METHOD section 7.
 
+mod errors;
 mod layout;
 mod policy;
+mod repack;
 mod shelf;
 mod spans;
+mod undo;
 
+pub use errors::SpanErrors;
 pub use layout::{Layout, LayoutError};
 pub use policy::{Policy, Residency, Step, Window};
+pub use repack::Repacked;
 pub use spans::{Held, KvFigures, Spans, SpansPlan};
 
 use std::ops::Range;
@@ -113,6 +118,10 @@ pub struct KvCache {
     spans: Option<Spans>,
     /// Frames that attention sees, oldest first.
     shown: Vec<i64>,
+    /// What takes changes back, where that is kept.
+    journal: Option<undo::Journal>,
+    /// What coding did to spans, where somebody asks.
+    errors: Option<errors::Errors>,
 }
 
 impl KvCache {
@@ -132,6 +141,8 @@ impl KvCache {
             pages: Vec::new(),
             tables: Vec::new(),
             shown: Vec::new(),
+            journal: None,
+            errors: None,
         }
     }
 
@@ -166,18 +177,25 @@ impl KvCache {
         exact + self.spans.as_ref().map_or(0, Spans::bytes)
     }
 
-    /// Spans coded from now on use `pair`; those that are coded stay as they are.
+    /// Spans coded from now on use `pair`; those that are coded stay as they are. The setting in use changes nothing.
     ///
     /// # Errors
     /// A cache that was planned without spans, or a codec that heads of this width cannot have.
     pub fn set_codecs(&mut self, pair: KvPair) -> Result<(), CacheError> {
         let refuse = |text: String| Err(CacheError::Codec(text));
-        let Some(spans) = &mut self.spans else {
+        let Some(spans) = &self.spans else {
             return refuse("this film was planned with an exact cache; start it with --kv".into());
         };
-        match pair.check(self.shape.split.head_dim()) {
-            Ok(()) => spans.set_codecs(pair),
-            Err(text) => return refuse(text),
+        if let Err(text) = pair.check(self.shape.split.head_dim()) {
+            return refuse(text);
+        }
+        let now = spans.setting();
+        if (&now.name, now.bias) == (&pair.name, pair.bias) {
+            return Ok(());
+        }
+        self.note(undo::Done::Codecs, Vec::new());
+        if let Some(spans) = &mut self.spans {
+            spans.set_codecs(pair);
         }
         Ok(())
     }
@@ -189,7 +207,11 @@ impl KvCache {
     /// A window too small for the chunk, a film longer than planned, keys or values that are not numbers, or no device
     /// memory.
     pub fn begin(&mut self, device: &Device, frames: Range<i64>) -> Result<(), CacheError> {
+        let (chunks, live_from) = self.residency.mark();
         let step = self.residency.begin(&self.policy, frames.clone())?;
+        if self.residency.mark().0 > chunks {
+            self.note_begun(device, frames.clone(), &step, live_from)?;
+        }
         for span in &step.code {
             self.code(device, span.clone())?;
         }
@@ -200,6 +222,8 @@ impl KvCache {
                 frames.clone().count() * self.shape.tokens_per_frame(),
             );
             step.free_spans.iter().for_each(|s| spans.remove(s));
+            let gone = spans.give_back();
+            self.note_gone(gone);
         }
         self.layout.place(frames)?;
         while self.pages.len() < self.layout.n_pages() {
@@ -233,6 +257,7 @@ impl KvCache {
                 gather(&p.k, &p.v, slot * tokens, n * tokens, row * tokens);
             }
         })?;
+        self.measure(device, &span)?;
         self.layout.remove(span);
         Ok(())
     }
@@ -401,6 +426,18 @@ pub struct KvSource<'a> {
     pub stride: usize,
 }
 
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
+fn no_way_back(frame: i64, reach: Option<i64>) -> String {
+    let kept = match reach {
+        Some(reach) => format!("what is kept reaches back to latent frame {reach}"),
+        None => "nothing is kept to go back with".to_owned(),
+    };
+    format!("latent frame {frame} cannot be taken back: {kept}; make the film again up to there")
+}
+
 /// Why a chunk found no place.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
@@ -410,6 +447,24 @@ pub enum CacheError {
     /// A codec that this cache cannot have.
     #[error("{0}")]
     Codec(String),
+    /// Farther back than what is kept.
+    #[error("{}", no_way_back(*frame, *reach))]
+    NoWayBack {
+        /// First frame of the chunk that was to be taken back.
+        frame: i64,
+        /// First frame of the earliest one that can be.
+        reach: Option<i64>,
+    },
+    /// No memory for a page that re-packing needs while the old one is still read.
+    #[error("re-packing needs {} for a page; {} are free of {}", mib(*need), mib(have.saturating_sub(*held)), mib(*have))]
+    NoRoom {
+        /// Bytes of the page.
+        need: u64,
+        /// Bytes held now.
+        held: u64,
+        /// Bytes that were free when the device was opened.
+        have: u64,
+    },
     /// Keys or values that no codec can hold.
     #[error(
         "{what} of layer {layer} hold values that are not numbers in latent frames {first} to {last}; the weights or the driver are at fault: try --kv f32, then --device cpu, to tell them apart"
