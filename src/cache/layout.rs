@@ -74,6 +74,22 @@ impl Layout {
         }
     }
 
+    /// Slot of a frame, counted through all pages.
+    pub(super) fn slot(&self, frame: i64) -> Option<usize> {
+        self.slots.get(&frame).copied()
+    }
+
+    /// Slots ever used: what the number of pages follows from.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Puts frames into slots they had when `used` was so small.
+    pub(super) fn put_back(&mut self, frames: impl Iterator<Item = (i64, usize)>, used: usize) {
+        self.slots.extend(frames);
+        self.used = used;
+    }
+
     /// Stored frames, oldest first.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = i64> {
         self.slots.keys().copied()

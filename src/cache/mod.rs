@@ -10,6 +10,7 @@ mod layout;
 mod policy;
 mod shelf;
 mod spans;
+mod undo;
 
 pub use layout::{Layout, LayoutError};
 pub use policy::{Policy, Residency, Step, Window};
@@ -113,6 +114,8 @@ pub struct KvCache {
     spans: Option<Spans>,
     /// Frames that attention sees, oldest first.
     shown: Vec<i64>,
+    /// What takes changes back, where that is kept.
+    journal: Option<undo::Journal>,
 }
 
 impl KvCache {
@@ -132,6 +135,7 @@ impl KvCache {
             pages: Vec::new(),
             tables: Vec::new(),
             shown: Vec::new(),
+            journal: None,
         }
     }
 
@@ -166,18 +170,25 @@ impl KvCache {
         exact + self.spans.as_ref().map_or(0, Spans::bytes)
     }
 
-    /// Spans coded from now on use `pair`; those that are coded stay as they are.
+    /// Spans coded from now on use `pair`; those that are coded stay as they are. The setting in use changes nothing.
     ///
     /// # Errors
     /// A cache that was planned without spans, or a codec that heads of this width cannot have.
     pub fn set_codecs(&mut self, pair: KvPair) -> Result<(), CacheError> {
         let refuse = |text: String| Err(CacheError::Codec(text));
-        let Some(spans) = &mut self.spans else {
+        let Some(spans) = &self.spans else {
             return refuse("this film was planned with an exact cache; start it with --kv".into());
         };
-        match pair.check(self.shape.split.head_dim()) {
-            Ok(()) => spans.set_codecs(pair),
-            Err(text) => return refuse(text),
+        if let Err(text) = pair.check(self.shape.split.head_dim()) {
+            return refuse(text);
+        }
+        let now = spans.setting();
+        if (&now.name, now.bias) == (&pair.name, pair.bias) {
+            return Ok(());
+        }
+        self.note(undo::Done::Codecs, Vec::new());
+        if let Some(spans) = &mut self.spans {
+            spans.set_codecs(pair);
         }
         Ok(())
     }
@@ -189,13 +200,19 @@ impl KvCache {
     /// A window too small for the chunk, a film longer than planned, keys or values that are not numbers, or no device
     /// memory.
     pub fn begin(&mut self, device: &Device, frames: Range<i64>) -> Result<(), CacheError> {
+        let (chunks, live_from) = self.residency.mark();
         let step = self.residency.begin(&self.policy, frames.clone())?;
+        if self.residency.mark().0 > chunks {
+            self.note_begun(device, frames.clone(), &step, live_from)?;
+        }
         for span in &step.code {
             self.code(device, span.clone())?;
         }
         self.layout.remove(step.free.iter().copied());
         if let Some(spans) = &mut self.spans {
             step.free_spans.iter().for_each(|s| spans.remove(s));
+            let gone = spans.give_back();
+            self.note_gone(gone);
         }
         self.layout.place(frames)?;
         while self.pages.len() < self.layout.n_pages() {
@@ -397,6 +414,14 @@ pub struct KvSource<'a> {
     pub stride: usize,
 }
 
+fn no_way_back(frame: i64, reach: Option<i64>) -> String {
+    let kept = match reach {
+        Some(reach) => format!("what is kept reaches back to latent frame {reach}"),
+        None => "nothing is kept to go back with".to_owned(),
+    };
+    format!("latent frame {frame} cannot be taken back: {kept}; make the film again up to there")
+}
+
 /// Why a chunk found no place.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
@@ -406,6 +431,14 @@ pub enum CacheError {
     /// A codec that this cache cannot have.
     #[error("{0}")]
     Codec(String),
+    /// Farther back than what is kept.
+    #[error("{}", no_way_back(*frame, *reach))]
+    NoWayBack {
+        /// First frame of the chunk that was to be taken back.
+        frame: i64,
+        /// First frame of the earliest one that can be.
+        reach: Option<i64>,
+    },
     /// Keys or values that no codec can hold.
     #[error(
         "{what} of layer {layer} hold values that are not numbers in latent frames {first} to {last}; the weights or the driver are at fault: try --kv f32, then --device cpu, to tell them apart"

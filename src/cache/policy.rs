@@ -29,7 +29,7 @@ pub struct Policy {
 }
 
 /// Who is where: the state of the policy.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Residency {
     /// First frame of every chunk begun.
     chunks: Vec<i64>,
@@ -95,6 +95,28 @@ impl Residency {
             self.spans.retain(|s| !gone(s));
         }
         Ok(step)
+    }
+
+    /// Chunks begun so far, and the first frame behind the sink that is attended: with its step, what taking back a chunk needs.
+    pub(super) fn mark(&self) -> (usize, i64) {
+        (self.chunks.len(), self.live_from)
+    }
+
+    /// First frame of the chunk that was begun last.
+    pub(super) fn last_begun(&self) -> Option<i64> {
+        self.chunks.last().copied()
+    }
+
+    /// Takes back the newest chunk, of `frames`, whose beginning answered `step`; `live_from` is from the mark before it.
+    pub(super) fn take_back(&mut self, frames: &Range<i64>, step: &Step, live_from: i64) {
+        self.chunks.pop();
+        self.exact.retain(|f| !frames.contains(f));
+        self.exact.extend(step.code.iter().cloned().flatten());
+        self.exact.extend(&step.free);
+        self.spans.extend(step.free_spans.iter().cloned());
+        self.spans.retain(|s| !step.code.contains(s));
+        self.spans.sort_by_key(|s| s.start);
+        self.live_from = live_from;
     }
 
     /// Spans to code before the next chunk.
@@ -193,6 +215,38 @@ mod tests {
         // A chunk that is sink in part has the rest of it coded.
         let r = run(&policy, 7, 2);
         assert_eq!(r.spans(), std::slice::from_ref(&(6..13)));
+    }
+
+    #[test]
+    fn chunks_are_taken_back_one_by_one() {
+        for (window, span_chunks, recent_chunks, f) in [
+            (None, 2, 1, 1),
+            (None, 0, 0, 3),
+            (Some(7), 0, 0, 2),
+            (Some(9), 2, 0, 2),
+            (Some(6), 3, 1, 1),
+        ] {
+            let policy = Policy {
+                window: Window {
+                    frames: window,
+                    sink: window.map_or(0, |_| 2),
+                },
+                span_chunks,
+                recent_chunks,
+                exact_sink: 1,
+            };
+            let mut r = Residency::default();
+            let mut before = Vec::new();
+            for c in 0..12 {
+                let (frames, was) = (5 + c * f..5 + (c + 1) * f, r.clone());
+                let step = r.begin(&policy, frames.clone()).unwrap();
+                before.push((was, frames, step));
+            }
+            for (was, frames, step) in before.into_iter().rev() {
+                r.take_back(&frames, &step, was.mark().1);
+                assert_eq!(r, was, "{policy:?}");
+            }
+        }
     }
 
     #[test]

@@ -62,6 +62,26 @@ impl Shelf {
         }
     }
 
+    /// Puts a span into a slot it had.
+    pub(super) fn put_back(&mut self, span: Range<i64>, page: usize, slot: usize) {
+        self.pages[page].slots[slot] = Some(span);
+    }
+
+    /// Forgets the pages that were opened when there were so many.
+    pub(super) fn cut(&mut self, n_pages: usize) {
+        self.pages.truncate(n_pages);
+    }
+
+    /// Takes a page without spans out of the list; those behind it move up.
+    pub(super) fn take(&mut self, page: usize) -> ShelfPage {
+        self.pages.remove(page)
+    }
+
+    /// Puts it in again.
+    pub(super) fn insert(&mut self, at: usize, page: ShelfPage) {
+        self.pages.insert(at, page);
+    }
+
     /// Pages in the order they were opened.
     pub(super) fn pages(&self) -> &[ShelfPage] {
         &self.pages

@@ -70,17 +70,17 @@ impl SpansPlan {
     }
 
     /// Frames of the longest span.
-    fn span_frames(&self) -> usize {
+    pub(super) fn span_frames(&self) -> usize {
         self.most.last_key_value().map_or(0, |(frames, _)| *frames)
     }
 
     /// Spans as long as this one that are resident at once at most.
-    fn planned(&self, span: &Range<i64>) -> usize {
+    pub(super) fn planned(&self, span: &Range<i64>) -> usize {
         let frames = (span.end - span.start) as usize;
         self.most.get(&frames).copied().unwrap_or(1)
     }
 
-    fn shape(&self, cache: &CacheShape, frames: usize) -> SpanShape {
+    pub(super) fn shape(&self, cache: &CacheShape, frames: usize) -> SpanShape {
         SpanShape {
             n_heads: cache.n_heads,
             head_dim: cache.split.head_dim(),
@@ -135,7 +135,12 @@ fn by_frames<'a>(spans: impl Iterator<Item = &'a Range<i64>>) -> BTreeMap<usize,
 }
 
 /// Spans of a page on this device.
-fn page_spans(cache: &CacheShape, pair: &KvPair, shape: SpanShape, caps: &Caps) -> usize {
+pub(super) fn page_spans(
+    cache: &CacheShape,
+    pair: &KvPair,
+    shape: SpanShape,
+    caps: &Caps,
+) -> usize {
     let words = pair.k.layout(shape).words.max(pair.v.layout(shape).words);
     let bytes = (4 * words).max(1) as u64;
     let frames = (shape.tokens / cache.tokens_per_frame()).max(1);
@@ -148,16 +153,16 @@ fn page_spans(cache: &CacheShape, pair: &KvPair, shape: SpanShape, caps: &Caps) 
 
 /// One page of spans of all layers.
 #[derive(Debug)]
-struct Page {
-    layouts: [SpanLayout; 2],
+pub(super) struct Page {
+    pub(super) layouts: [SpanLayout; 2],
     bias: crate::ops::BiasFix,
     /// K and V by layer.
-    layers: Vec<[Buffer<u32>; 2]>,
+    pub(super) layers: Vec<[Buffer<u32>; 2]>,
     table: Positions,
 }
 
 impl Page {
-    fn place(&self, layer: usize, is_v: usize, slot: usize) -> SpanPlace<'_> {
+    pub(super) fn place(&self, layer: usize, is_v: usize, slot: usize) -> SpanPlace<'_> {
         SpanPlace {
             words: &self.layers[layer][is_v],
             base: slot * self.layouts[is_v].words,
@@ -169,17 +174,17 @@ impl Page {
 /// All coded spans of a film.
 #[derive(Debug)]
 pub struct Spans {
-    cache: CacheShape,
-    plan: SpansPlan,
+    pub(super) cache: CacheShape,
+    pub(super) plan: SpansPlan,
     /// Every setting that was in use; the last one codes the next span.
-    settings: Vec<KvPair>,
-    shelf: Shelf,
-    pages: Vec<Page>,
-    scratch: Option<EncodeScratch>,
+    pub(super) settings: Vec<KvPair>,
+    pub(super) shelf: Shelf,
+    pub(super) pages: Vec<Page>,
+    pub(super) scratch: Option<EncodeScratch>,
     /// Where the span coded last lies, for a warm start.
-    last: Option<(usize, usize)>,
-    coded: u64,
-    coding_secs: f64,
+    pub(super) last: Option<(usize, usize)>,
+    pub(super) coded: u64,
+    pub(super) coding_secs: f64,
 }
 
 /// Hands the rows of a layer to the encoder: (K page, V page, first row there, rows, first row of the span).
@@ -198,6 +203,11 @@ impl Spans {
             coded: 0,
             coding_secs: 0.0,
         }
+    }
+
+    /// What codes the next span.
+    pub(super) fn setting(&self) -> &KvPair {
+        &self.settings[self.settings.len() - 1]
     }
 
     pub(super) fn set_codecs(&mut self, pair: KvPair) {
@@ -321,7 +331,7 @@ impl Spans {
         }
     }
 
-    fn open(
+    pub(super) fn open(
         &self,
         device: &Device,
         pair: &KvPair,

@@ -123,6 +123,13 @@ pub enum Event {
         /// Wall seconds the chunk took.
         secs: f64,
     },
+    /// The film was cut back: what was made later is no longer in the cache.
+    CutBack {
+        /// Chunks it has now.
+        chunks: u32,
+        /// Generated frames it has now.
+        frames: u32,
+    },
     /// Device memory after a chunk.
     Memory(MemoryUse),
     /// What the cache holds after a chunk.

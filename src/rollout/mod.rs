@@ -9,6 +9,7 @@ mod plan;
 mod sampler;
 mod schedule;
 mod session;
+mod undo;
 
 pub use dump::Dumped;
 pub use sampler::{CacheSetup, Sampler, SamplerError};

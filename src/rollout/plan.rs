@@ -77,11 +77,16 @@ impl Plan {
             tables + shape.table_bytes(caps) + span_tables + encoder_bytes + executor;
         let device_bytes =
             weights_bytes + cache_bytes + spans_bytes + activations_bytes + scratch_bytes;
-        // Reading a chunk's latents back is the largest transient.
+        // Reading a chunk's latents back is the largest transient, or a frame of one layer that is kept for going back.
         let staging = if caps.kind == Kind::Twin {
             0
         } else {
-            4 * c.chunk_frames * c.in_channels * c.latent_height * c.latent_width
+            let latents = 4 * c.chunk_frames * c.in_channels * c.latent_height * c.latent_width;
+            let kept = match config.undo_bytes {
+                0 => 0,
+                _ => shape.frame_bytes() / (2 * u64::from(c.layers)),
+            };
+            u64::from(latents).max(kept)
         };
         let (height, width) = c.picture_px();
         Ok(Plan {
@@ -101,7 +106,7 @@ impl Plan {
                 scratch_bytes,
                 viewer_bytes: 0,
                 device_bytes,
-                peak_device_bytes: device_bytes + u64::from(staging),
+                peak_device_bytes: device_bytes + staging,
             },
             largest: Activations::largest(c, c.chunk_frames as usize)
                 .max(Dit::largest(c, config.weights))

@@ -225,6 +225,19 @@ impl Sampler {
         )
     }
 
+    /// Cuts the cache back to what it was before the chunk that begins with `frame`, and takes the latents of the chunk before,
+    /// whose keys and values are still to be written. False: that chunk was not begun, and nothing is done.
+    ///
+    /// # Errors
+    /// Farther back than the cache can go: nothing is changed then. The device failed.
+    pub fn back_before(&mut self, frame: i64, latents: &[f32]) -> Result<bool, SamplerError> {
+        let is_done = self.cache.back_before(&self.device, frame)?;
+        if is_done && !latents.is_empty() {
+            self.device.write(&self.act.latents, 0, latents);
+        }
+        Ok(is_done)
+    }
+
     /// Waits for everything submitted.
     ///
     /// # Errors

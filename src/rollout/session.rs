@@ -9,6 +9,7 @@ use super::noise::{self, START};
 use super::plan::Plan;
 use super::sampler::{CacheSetup, Sampler, SamplerError};
 use super::schedule::Schedule;
+use super::undo::Past;
 use crate::cache::{CacheError, Held, KvFigures, LayoutError, Policy, SpansPlan, Window};
 use crate::codec::KvPair;
 use crate::decode;
@@ -94,6 +95,8 @@ pub struct Config {
     pub weights: WeightFormat,
     /// Denoising steps; `None`: the model's own list.
     pub steps: Option<u32>,
+    /// Host bytes that may be kept for [`Session::back_to`]; 0: nothing is kept, and there is no way back.
+    pub undo_bytes: u64,
 }
 
 impl Default for Config {
@@ -106,6 +109,7 @@ impl Default for Config {
             coded: None,
             weights: WeightFormat::F16,
             steps: None,
+            undo_bytes: 0,
         }
     }
 }
@@ -222,9 +226,11 @@ pub struct Session {
     /// Given frames are in the cache.
     started: bool,
     /// Chunks made.
-    chunks: u32,
+    pub(super) chunks: u32,
     /// A finished chunk whose keys and values are still to be written: its latents lie on the device.
     pub(super) unwritten: Option<Range<i64>>,
+    /// What going back takes beside the cache.
+    pub(super) past: Past,
     model_secs: f64,
 }
 
@@ -269,6 +275,7 @@ impl Session {
             started: false,
             chunks: 0,
             unwritten: None,
+            past: Past::new(config.undo_bytes),
             model_secs: 0.0,
         })
     }
@@ -348,6 +355,7 @@ impl Session {
         if !self.started {
             self.run_given(on)?;
             self.started = true;
+            self.sampler.cache_mut().keep_undo(self.past.most());
         }
         let started = Instant::now();
         on(Event::ChunkStarted {
@@ -368,6 +376,7 @@ impl Session {
             on(Event::Warning { text });
         }
         self.chunks += 1;
+        self.keep_past(latents);
         on(Event::FramesReady {
             chunk: index,
             first_frame: first as u32,
@@ -665,6 +674,7 @@ impl From<CacheError> for Error {
             CacheError::Gpu(e) => Error::Gpu(e),
             CacheError::Layout(e) => Error::Window(e),
             CacheError::Codec(text) => Error::Setting(text),
+            e @ CacheError::NoWayBack { .. } => Error::Setting(e.to_string()),
             e @ CacheError::NotNumbers { .. } => Error::Cache(e.to_string()),
         }
     }

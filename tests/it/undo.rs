@@ -1,0 +1,269 @@
+//! Going back to a chunk: the same way from there gives the same bytes, another way another film, and nothing is left over.
+
+use longtake::cache::{CacheShape, KvCache, Policy, SpansPlan, Window};
+use longtake::codec::KvPair;
+use longtake::frame::Frame;
+use longtake::gpu::{Device, Purpose, TierRequest};
+use longtake::ops::{KvFormat, RopeSplit};
+use longtake::rollout::event::{Event, MemoryUse};
+use longtake::rollout::{Coded, Config, ModelSource, Session, Walk};
+use longtake::world::film::{DEFAULT_FILM, SeedFilm};
+use longtake::world::map::{OnWall, Path};
+use longtake::world::pose::Pose;
+
+use crate::support;
+
+const GIVEN: usize = 3;
+const MADE: usize = 7;
+const BACK: u32 = 3;
+
+fn begin(device: &Device, config: &Config) -> (Session, Vec<Pose>) {
+    let film = SeedFilm::load(DEFAULT_FILM).unwrap();
+    let steps = film.default_path(GIVEN, MADE).unwrap();
+    let path = Path::along(&film.map, film.poses[GIVEN - 1], &steps, OnWall::Refuse).unwrap();
+    let walk = Walk {
+        given: film.frames[..GIVEN].to_vec(),
+        given_poses: film.poses[..GIVEN].to_vec(),
+        poses: Vec::new(),
+    };
+    let model = ModelSource::rooms().unwrap();
+    let session = Session::open(device, &model, walk, MADE, config).unwrap();
+    (session, path.poses)
+}
+
+fn go(session: &mut Session, poses: &[Pose]) -> Vec<Frame> {
+    let one = |pose: &Pose| {
+        session.push_poses(&[*pose]).unwrap();
+        session.next_chunk(&mut |_| {}).unwrap().unwrap().frames
+    };
+    poses.iter().flat_map(one).collect()
+}
+
+/// The ledger without its peak, which is of the whole run.
+fn now(session: &Session) -> MemoryUse {
+    MemoryUse {
+        peak_device_bytes: 0,
+        ..session.memory()
+    }
+}
+
+fn coded(name: &str, span: u32) -> Config {
+    Config {
+        coded: Some(Coded {
+            span: Some(span),
+            ..Coded::new(KvPair::of(name, name).unwrap())
+        }),
+        undo_bytes: 64 << 20,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn the_same_way_again_gives_the_same_bytes_and_another_way_does_not() {
+    let exact = Config {
+        undo_bytes: 64 << 20,
+        ..Config::default()
+    };
+    let windowed = Config {
+        window: Some(6),
+        sink: 1,
+        ..coded("int2", 2)
+    };
+    for config in [exact, coded("int2", 3), windowed] {
+        let Some(device) = support::open(TierRequest::Best) else {
+            return;
+        };
+        let (mut session, way) = begin(&device, &config);
+        let at = BACK as usize;
+        let mut film = go(&mut session, &way[..at]);
+        let (memory, kv, held) = (now(&session), session.kv(), session.held());
+        film.extend(go(&mut session, &way[at..]));
+        let end = (session.memory(), session.kv());
+        let Event::Plan { planned, .. } = session.plan() else {
+            panic!("the first event is the plan");
+        };
+        assert_eq!(end.0, planned, "{config:?}");
+        assert!(session.undo_bytes() > 0 && session.undo_reach() == 0);
+
+        let mut heard = Vec::new();
+        session.back_to(BACK, &mut |e| heard.push(e)).unwrap();
+        let cut = Event::CutBack {
+            chunks: BACK,
+            frames: BACK,
+        };
+        assert_eq!(heard[0], cut);
+        assert_eq!(now(&session), memory, "{config:?}");
+        assert_eq!((session.kv(), session.held()), (kv, held), "{config:?}");
+        let others = vec![way[0]; 2];
+        let other = go(&mut session, &others);
+        assert_ne!(other[..], film[at..at + 2], "another way, another film");
+
+        session.back_to(BACK, &mut |_| {}).unwrap();
+        assert_eq!(now(&session), memory, "{config:?}");
+        let again = go(&mut session, &way[at..]);
+        assert!(
+            again == film[at..],
+            "other bytes the second time: {config:?}"
+        );
+        // Seconds of coding are measured, all else is as before.
+        let same = (
+            session.memory(),
+            session.kv().half_bytes,
+            session.kv().coded_bytes,
+        );
+        assert_eq!(same, (end.0, end.1.half_bytes, end.1.coded_bytes));
+    }
+}
+
+#[test]
+fn a_film_goes_back_to_its_given_frames_and_no_farther_than_is_kept() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    let (mut session, way) = begin(device, &coded("int4", 2));
+    let film = go(&mut session, &way[..3]);
+    session.back_to(0, &mut |_| {}).unwrap();
+    assert!(
+        session.next_chunk(&mut |_| {}).unwrap().is_none(),
+        "no way is told"
+    );
+    assert_eq!(go(&mut session, &way[..3]), film);
+    let error = session.back_to(4, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("there are 3 chunks"), "{error}");
+
+    let small = Config {
+        undo_bytes: 100_000,
+        ..coded("int4", 2)
+    };
+    let (mut session, way) = begin(device, &small);
+    let film = go(&mut session, &way[..6]);
+    let reach = session.undo_reach();
+    assert!(0 < reach && reach < 6, "{reach}");
+    assert!(session.undo_bytes() <= small.undo_bytes);
+    let error = session.back_to(reach - 1, &mut |_| {}).unwrap_err();
+    assert!(
+        error.to_string().contains(&format!("chunk {reach}")),
+        "{error}"
+    );
+    session.back_to(reach, &mut |_| {}).unwrap();
+    let rest = reach as usize;
+    assert_eq!(go(&mut session, &way[rest..6]), film[rest..]);
+
+    let (mut session, way) = begin(device, &Config::default());
+    go(&mut session, &way[..2]);
+    assert_eq!((session.undo_reach(), session.undo_bytes()), (2, 0));
+    let error = session.back_to(1, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("cannot go back"), "{error}");
+}
+
+/// A cache without a network: frames of random values.
+pub(crate) struct Rig {
+    pub(crate) device: Device,
+    pub(crate) cache: KvCache,
+    shape: CacheShape,
+}
+
+impl Rig {
+    pub(crate) fn new(device: &Device, policy: Policy, name: &str, frames: usize) -> Rig {
+        let pair = KvPair::of(name, name).unwrap();
+        let plan = SpansPlan::new(pair, 32, &policy, std::iter::repeat_n(1, frames)).unwrap();
+        let window = policy.window.frames.unwrap_or(frames);
+        let shape = CacheShape {
+            n_layers: 2,
+            n_heads: 2,
+            split: RopeSplit::wan(32),
+            theta: 1e4,
+            grid: (1, 5),
+            format: KvFormat::F16,
+            max_frames: plan.as_ref().map_or(window.min(frames), |p| p.exact_frames),
+        };
+        Rig {
+            cache: KvCache::new(shape, device.caps(), policy, plan.as_ref()),
+            device: device.clone(),
+            shape,
+        }
+    }
+
+    pub(crate) fn frame(&mut self, frame: i64) {
+        self.cache.begin(&self.device, frame..frame + 1).unwrap();
+        for layer in 0..self.shape.n_layers {
+            let values = |s| support::values(7 * frame as u64 + s, self.shape.frame_values());
+            let (k, v) = (values(layer as u64), values(3 + layer as u64));
+            self.cache.write_frame(&self.device, layer, frame, &k, &v);
+        }
+    }
+
+    /// All that attention reads, in the order it reads it, and the bytes it lies in.
+    pub(crate) fn state(&self) -> (Vec<i64>, Vec<Vec<u32>>, u64, u64) {
+        let read = |f: &i64| {
+            let both = (0..self.shape.n_layers).map(|l| self.cache.read_frame(&self.device, l, *f));
+            let values = both.flat_map(|kv| {
+                let (k, v) = kv.unwrap();
+                [k, v].concat()
+            });
+            support::bits(values.collect())
+        };
+        let shown = self.cache.shown().to_vec();
+        let words = shown.iter().map(read).collect();
+        let l = self.device.ledger();
+        (
+            shown,
+            words,
+            l.bytes(Purpose::Cache) + l.bytes(Purpose::Spans),
+            self.cache.bytes(),
+        )
+    }
+}
+
+#[test]
+fn every_state_of_a_cache_comes_back() {
+    let window = |frames, sink| Window {
+        frames: Some(frames),
+        sink,
+    };
+    for (window, span_chunks, recent_chunks) in [
+        (Window::default(), 3, 1),
+        (window(8, 1), 2, 0),
+        (window(9, 2), 3, 1),
+        (window(5, 1), 0, 0),
+    ] {
+        let policy = Policy {
+            window,
+            span_chunks,
+            recent_chunks,
+            exact_sink: 1,
+        };
+        let mut rig = Rig::new(&Device::twin(), policy, "int4", 20);
+        rig.cache.keep_undo(1 << 30);
+        let mut states = Vec::new();
+        let step = |rig: &mut Rig, frame: i64| {
+            rig.frame(frame);
+            if frame == 11 && span_chunks > 0 {
+                rig.cache
+                    .set_codecs(KvPair::of("int2", "int8").unwrap())
+                    .unwrap();
+            }
+        };
+        for frame in 0..20 {
+            step(&mut rig, frame);
+            states.push(rig.state());
+        }
+        for back in [19, 14, 11, 4, 0] {
+            assert!(rig.cache.back_before(&rig.device, back).unwrap());
+            if back > 0 {
+                assert!(
+                    rig.state() == states[back as usize - 1],
+                    "{policy:?}, back to {back}"
+                );
+            }
+            for frame in back..20 {
+                step(&mut rig, frame);
+                assert!(
+                    rig.state() == states[frame as usize],
+                    "{policy:?}, {frame} again"
+                );
+            }
+            assert!(!rig.cache.back_before(&rig.device, 20).unwrap());
+        }
+    }
+}
