@@ -93,6 +93,8 @@ pub const FAMILIES: [(&str, &str); 5] = [
     ("quarot-", "quarot"),
 ];
 
+/// Main memory that may be kept for going back in a film; farther back it is made again from its beginning.
+const UNDO_BYTES: u64 = 256 << 20;
 /// The model inside the program.
 pub const BUILT_IN: &str = "rooms";
 
@@ -262,6 +264,7 @@ impl Job {
             }),
             steps: self.steps,
             weights: self.weights,
+            undo_bytes: UNDO_BYTES,
             ..Config::default()
         })
     }

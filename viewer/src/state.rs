@@ -396,6 +396,8 @@ pub struct State {
     pub still: Option<Arc<Frame>>,
     /// What has to happen outside.
     pub effects: Vec<Effect>,
+    /// How far the film was when its device was lost.
+    was: Option<Phase>,
     /// Films begun so far.
     pub films: u64,
     /// Made frames that were kept when the film last went back; the recorder asks and forgets.
@@ -455,6 +457,7 @@ impl State {
             thumbs: Thumbs::default(),
             still,
             effects: Vec::new(),
+            was: None,
             films: 0,
             kept: usize::MAX,
         }
@@ -575,10 +578,7 @@ impl State {
         self.drift.cut(made);
         self.play.live(keep);
         self.phase = Phase::GoingBack(0, made);
-        self.say(format!(
-            "going back: the film up to here is made again, {}",
-            say::n(made, "frame")
-        ));
+        self.say(format!("going back to frame {}", self.film.given + made));
         self.command(Command::BackTo(made, lead));
     }
 
@@ -878,7 +878,8 @@ impl State {
             Message::Pass(pass, passes) => self.film.pass = (pass, passes),
             Message::Made(made) => self.made(*made),
             Message::Compared(c) => {
-                if self.versus.is_some() {
+                // While the film goes back, what comes is still of the way that it leaves.
+                if self.versus.is_some() && !matches!(self.phase, Phase::GoingBack(..)) {
                     let own = self.own_frames();
                     self.versus.iter_mut().for_each(|v| v.push(&c, &own));
                 }
@@ -889,6 +890,7 @@ impl State {
                 self.warn(format!("the comparison ended: {why}"));
             }
             Message::Lost(made) => {
+                self.was = Some(self.phase.clone());
                 self.phase = Phase::GoingBack(0, made);
                 self.warn(format!(
                     "the graphics driver restarted; {} {} made again on a new device, then the film goes on",
@@ -903,7 +905,11 @@ impl State {
             }
             Message::WentBack(made, held) => {
                 self.film.hold(&held);
-                self.phase = Phase::Making;
+                // A film that was stopped when its device was lost stays so.
+                self.phase = match self.was.take() {
+                    Some(was @ (Phase::Stopped | Phase::Finished)) => was,
+                    _ => Phase::Making,
+                };
                 if self.note.warns || self.note.text.starts_with("the same way") {
                     return;
                 }

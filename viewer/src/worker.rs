@@ -342,7 +342,7 @@ impl Engine {
             };
             if let Err(fault) = done {
                 self.making = false;
-                self.twin = None;
+                (self.twin, self.compares) = (None, false);
                 self.out.send(Message::Fault(Box::new(fault)));
             }
         }
@@ -380,7 +380,14 @@ impl Engine {
                 }
             }
             Command::BackTo(frames, lead) => {
-                self.twin = None;
+                let before = Use::of(&self.device);
+                if self.twin.as_mut().is_some_and(|t| !t.back_to(frames)) {
+                    // It is made again from its beginning.
+                    self.twin = None;
+                }
+                if let Some(twin) = &mut self.twin {
+                    twin.held = twin.held.and(Use::of(&self.device).less(before));
+                }
                 if let Some(run) = self.run.take() {
                     self.back(run, frames, lead)?;
                 }
@@ -407,7 +414,10 @@ impl Engine {
 
     /// Goes back to `frames` made ones, and on along `lead`.
     fn back(&mut self, run: Run, frames: usize, lead: Vec<(Step, Widths)>) -> Result<(), Fault> {
-        let mut run = run.back_to(&self.device, frames, &self.out)?;
+        let mut run = run;
+        if !run.cut_back(frames, &self.out)? {
+            run = run.back_to(&self.device, frames, &self.out)?;
+        }
         run.lead = lead.into();
         self.out
             .send(Message::WentBack(run.path.len(), run.session.held()));
@@ -487,7 +497,8 @@ impl Engine {
             }
         })?;
         self.opened();
-        if let Some(run) = run {
+        if let Some(mut run) = run {
+            run.is_dead = true;
             let lead = run.lead.clone().into();
             self.back(run, made, lead)?;
             self.making = was_making;
@@ -534,10 +545,24 @@ impl Use {
 struct Twin {
     session: Session,
     made: usize,
+    chunk_frames: usize,
     held: Use,
 }
 
 impl Twin {
+    /// Goes back in place; false where that is too far.
+    fn back_to(&mut self, frames: usize) -> bool {
+        if self.made <= frames {
+            return true;
+        }
+        let whole = frames / self.chunk_frames;
+        let chunks = u32::try_from(whole).unwrap_or(u32::MAX);
+        let can = self.session.undo_reach() <= chunks;
+        let done = can && self.session.back_to(chunks, &mut |_| {}).is_ok();
+        self.made = whole * self.chunk_frames;
+        done
+    }
+
     fn load(device: &Device, job: &Job) -> Result<Twin, rollout::Error> {
         let job = job.in_halves();
         let (model, _, walk, config) =
@@ -545,6 +570,7 @@ impl Twin {
         Ok(Twin {
             session: Session::open(device, &model, walk, job.most, &config)?,
             made: 0,
+            chunk_frames: model.config.chunk_frames as usize,
             held: Use::default(),
         })
     }
@@ -595,6 +621,8 @@ struct Run {
     encoded: f64,
     /// What the film holds that this one is compared with.
     other: Use,
+    /// Its device is lost, or its session failed.
+    is_dead: bool,
 }
 
 impl Run {
@@ -636,6 +664,7 @@ impl Run {
             layers: u64::from(model.config.layers),
             encoded: 0.0,
             other: Use::default(),
+            is_dead: false,
             job,
         })
     }
@@ -711,6 +740,7 @@ impl Run {
         }
         let made = self.chunk(first, device, out);
         if made.is_err() {
+            self.is_dead = true;
             // The chunk was not finished: a film that goes on after this does so from the last one that was.
             let now = self.bits.last().map_or(self.job.widths, |(_, now)| *now);
             for step in self.path.drain(first..).rev() {
@@ -798,8 +828,34 @@ impl Run {
         }))
     }
 
+    /// Cuts the film back in place; false where what is kept for that does not reach so far, or the device is gone.
+    fn cut_back(&mut self, frames: usize, out: &Out) -> Result<bool, Fault> {
+        let whole = frames.min(self.path.len()) / self.chunk_frames;
+        let frames = whole * self.chunk_frames;
+        let chunks = u32::try_from(whole).unwrap_or(u32::MAX);
+        if chunks < self.session.undo_reach() || self.is_dead {
+            return Ok(false);
+        }
+        self.session
+            .back_to(chunks, &mut |event| out.event(&event))
+            .map_err(|e| Fault::of(&e))?;
+        self.path.truncate(frames);
+        self.poses.truncate(self.given + frames);
+        self.tour.clear();
+        self.taken = None;
+        // Codecs are as they were then; widths that were chosen later still hold from here on.
+        let now = self.bits.last().map_or(self.job.widths, |(_, now)| *now);
+        self.bits.retain(|(at, _)| *at == 0 || *at < frames);
+        if self.bits.last().is_some_and(|(_, then)| *then != now) {
+            self.set_bits(now)?;
+        }
+        let kv = self.session.kv();
+        self.encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
+        Ok(true)
+    }
+
     /// The same film up to `frames`, made again: the same seed on the same device gives the same bytes, and the cache is as
-    /// it was. Cutting the cache back in place would take its place here.
+    /// it was.
     fn back_to(self, device: &Device, frames: usize, out: &Out) -> Result<Run, Fault> {
         let Run {
             job,

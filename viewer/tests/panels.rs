@@ -329,6 +329,7 @@ fn the_wheel_looks_closer_where_the_pointer_is_and_two_clicks_show_all() {
             unit: egui::MouseWheelUnit::Point,
             delta: egui::vec2(0.0, 120.0),
             phase: egui::TouchPhase::Move,
+            source: egui::MouseWheelSource::Unknown,
             modifiers: Modifiers::NONE,
         });
         h.run_steps(4);

@@ -208,6 +208,22 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
     wait(&events, "another chunk", |e| {
         (e["event"] == "frames_ready").then_some(())
     });
+    // Undo leaves a take behind; the film beside itself in 16 bit.
+    tool("xdotool", &["key", "ctrl+z"]);
+    wait(&events, "the film to be cut back", |e| {
+        (e["event"] == "cut_back").then_some(())
+    });
+    wait(&events, "another chunk", |e| {
+        (e["event"] == "frames_ready").then_some(())
+    });
+    tool("xdotool", &["key", "c"]);
+    for _ in 0..2 {
+        wait(&events, "a chunk after catching up", |e| {
+            (e["event"] == "frames_ready").then_some(())
+        });
+    }
+    let compared = folder.join("compared.png");
+    assert!(tool("import", &["-window", "root", compared.to_str().unwrap()]).0);
     tool("xdotool", &["key", "q"]);
     let times = wait(&events, "the window's own times", |e| {
         (e["event"] == "window").then(|| e.clone())
@@ -226,6 +242,11 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
         2 * in_bars(&after, EXACT) < in_bars(&before, EXACT),
         "fewer exact frames are left"
     );
+    // The take's line below the bars, and the curve in the middle of the film's place, are in the accent.
+    let compared = Picture::of(&compared);
+    let accent = [0x8f, 0xb8, 0xff];
+    assert!(compared.count(all.clone(), SIZE.1 - 54..SIZE.1 - 26, accent) > 20);
+    assert!(compared.count(60..880, 340..600, accent) > 20, "the curve");
     // The chosen cell wears a white frame, and the film shows many colours.
     let white = [0xf1, 0xf3, 0xf5];
     assert!(after.count(1190..1280, 75..145, white) > 150);

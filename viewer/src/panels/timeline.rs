@@ -129,7 +129,7 @@ fn buttons(ui: &mut Ui, s: &mut State, narrow: bool) {
         enabled: s.film.made() > 1 && !matches!(s.phase, Phase::GoingBack(..) | Phase::Loading(..)),
         ..Press::word("Undo frame").key("Ctrl Z")
     };
-    let tip = "Goes back a frame and on from there; the film up to it is made again, byte for byte";
+    let tip = "Goes back a frame, and on from there another way; this one is kept as a take";
     if undo.show(ui).on_hover_text(tip).clicked() {
         s.undo();
     }
