@@ -86,6 +86,11 @@ pub fn show(ui: &mut Ui, s: &mut State, area: Rect) {
     if inner.bottom() < head.bottom() + 90.0 {
         return;
     }
+    let card = Rect::from_min_max(
+        head.left_top() - vec2(12.0, 4.0),
+        inner.max + vec2(12.0, 4.0),
+    );
+    ui.painter().rect_filled(card, 6.0, t.panel);
     header(ui, s, head, &v);
     let foot = Rect::from_min_max(pos2(inner.left(), inner.bottom() - 22.0), inner.max);
     let plot = Rect::from_min_max(
@@ -130,6 +135,9 @@ pub fn take(ui: &mut Ui, s: &mut State, area: Rect) {
             texture: other.map(|x| s.others[0].texture(ui.ctx(), &x.frame)),
         },
     ];
+    // In the middle of what is left, with the line of buttons.
+    let high = fit(ui, s, inner, inner.height() - 72.0, pictures.len()).y + 64.0;
+    let inner = inner.translate(vec2(0.0, ((inner.height() - high) / 2.0).max(0.0)));
     let below = row(ui, s, inner, inner.height() - 72.0, &pictures);
     let foot = Rect::from_min_size(pos2(inner.left(), below + 12.0), vec2(inner.width(), 28.0));
     let mut foot = child(ui, foot);
@@ -174,16 +182,23 @@ fn child(ui: &mut Ui, rect: Rect) -> Ui {
     )
 }
 
-/// Pictures side by side at one whole multiple of their pixels; gives where they end.
-fn row(ui: &mut Ui, s: &State, inner: Rect, high: f32, pictures: &[Picture]) -> f32 {
-    let t = tokens::of(ui);
-    let n = pictures.len() as f32;
+/// The size of `n` pictures side by side, the largest whole multiple of their pixels.
+fn fit(ui: &Ui, s: &State, inner: Rect, high: f32, n: usize) -> egui::Vec2 {
+    let n = n as f32;
     let [w, h] = s.film.size.map(|v| v.max(1) as f32);
     let ppp = ui.pixels_per_point();
     let room = vec2((inner.width() - 12.0 * (n - 1.0)) / n, high - 24.0) * ppp;
     let k = (room.x / w).min(room.y / h);
     let k = if k >= 1.0 { k.floor() } else { k.max(0.1) };
-    let size = vec2(w, h) * k / ppp;
+    vec2(w, h) * k / ppp
+}
+
+/// Pictures side by side at one whole multiple of their pixels; gives where they end.
+fn row(ui: &mut Ui, s: &State, inner: Rect, high: f32, pictures: &[Picture]) -> f32 {
+    let t = tokens::of(ui);
+    let n = pictures.len() as f32;
+    let ppp = ui.pixels_per_point();
+    let size = fit(ui, s, inner, high, pictures.len());
     let left = inner.center().x - (n * size.x + 12.0 * (n - 1.0)) / 2.0;
     let round = |v: f32| (v * ppp).round() / ppp;
     let body = TextStyle::Body.resolve(ui.style());
@@ -350,7 +365,11 @@ fn curve(ui: &mut Ui, s: &mut State, plot: Rect, v: &Versus, t: &Tokens) {
             say::clock(s.film.time(s.film.given + at))
         );
         let g = p.layout_no_wrap(text, small.clone(), t.warn);
-        let left = (c.x + 10.0).min(plot.right() - g.size().x);
+        // To the left of the ring where the right has no room: the curve comes from above there.
+        let left = match c.x + 10.0 + g.size().x <= plot.right() - 4.0 {
+            true => c.x + 10.0,
+            false => (c.x - 10.0 - g.size().x).max(plot.left()),
+        };
         let above = if plot.bottom() < c.y + 22.0 {
             -20.0
         } else {
