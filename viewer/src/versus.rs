@@ -91,12 +91,12 @@ impl Versus {
 
     /// Compares the frames that both have by now.
     pub fn measure(&mut self, own: &[Arc<Frame>]) {
-        for i in self.quality.len()..self.frames.len().min(own.len()) {
-            match FrameQuality::of(&own[i], &self.frames[i]) {
-                Ok(q) => self.quality.push(q),
-                Err(_) => return,
-            }
-        }
+        let pairs = own.iter().zip(&self.frames).skip(self.quality.len());
+        // One film has one size of pictures, so none fails.
+        let more: Vec<_> = pairs
+            .map_while(|(a, b)| FrameQuality::of(a, b).ok())
+            .collect();
+        self.quality.extend(more);
     }
 
     /// Forgets what came after `frames`.

@@ -438,7 +438,7 @@ fn labels(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
 }
 
 fn takes(ui: &mut Ui, s: &mut State, strip: &Strip, row: Rect, t: &Tokens) {
-    let clip = Rect::from_min_max(pos2(row.left(), strip.bars.top()), row.max);
+    let clip = Rect::from_min_max(pos2(row.left(), strip.bars.top()), row.max + vec2(0.0, 3.0));
     let p = ui.painter().with_clip_rect(clip);
     let font = TextStyle::Small.resolve(ui.style());
     // The newest lies on top; older ones that would cross it are left out.
