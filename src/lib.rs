@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod codec;
+pub mod compare;
 pub mod decode;
 pub mod dump;
 pub mod frame;

@@ -372,6 +372,9 @@ pub(super) struct ReportArgs {
     /// Measure every stage and print a table; costs a little speed
     #[arg(long, env = "LONGTAKE_TIMINGS", value_parser = values::switch)]
     pub(super) timings: bool,
+    /// Watch the film in a window while it is made, and steer it there
+    #[arg(long, env = "LONGTAKE_VIEW", value_parser = values::switch)]
+    pub(super) view: bool,
     /// Check everything, print the plan, make nothing
     #[arg(long, env = "LONGTAKE_DRY_RUN", value_parser = values::switch)]
     pub(super) dry_run: bool,

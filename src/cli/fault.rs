@@ -1,6 +1,6 @@
 //! From an error to an exit code and to what to do next.
 
-use longtake::{dump, gpu, media, rollout, weights, world};
+use longtake::{compare, dump, gpu, media, rollout, weights, world};
 
 /// Failed while running.
 pub(super) const FAILED: u8 = 1;
@@ -66,6 +66,9 @@ fn code_of(err: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(err) = err.downcast_ref::<dump::Error>() {
         return Some(dump_code(err));
+    }
+    if let Some(compare::Error::Output(_)) = err.downcast_ref() {
+        return Some(USAGE);
     }
     if let Some(err) = err.downcast_ref::<weights::WriteError>() {
         return Some(write_code(err));

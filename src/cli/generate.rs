@@ -16,7 +16,7 @@ use super::fault::{self, Fault, INTERRUPTED};
 use super::job::Job;
 use super::report::{self, Reporter};
 use super::stop::Stop;
-use super::{Clock, recipe, say, target};
+use super::{Clock, recipe, say, target, view};
 
 /// Seconds of the steps before the film.
 #[derive(Debug, Default)]
@@ -52,6 +52,9 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
     let mut job = Job::new(args)?;
     for text in std::mem::take(&mut job.scene.warnings) {
         reporter.warn(&text);
+    }
+    if args.reports.view && !args.reports.dry_run {
+        return view::run(args, &job, reporter);
     }
     let begun = Instant::now();
     let device = open_device(&args.network, reporter)?;

@@ -19,6 +19,7 @@ mod selftest;
 mod stop;
 mod target;
 mod values;
+mod view;
 
 use std::ffi::OsString;
 

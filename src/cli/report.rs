@@ -48,6 +48,7 @@ impl Reporter {
     /// For a command that has a result of its own and no event stream.
     pub(super) fn progress_only(clock: Clock, voice: &Voice, no_progress: bool) -> Reporter {
         let args = ReportArgs {
+            view: false,
             json: false,
             no_progress,
             timings: false,

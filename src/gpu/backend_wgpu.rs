@@ -220,6 +220,15 @@ impl WgpuBackend {
     /// Bytes of the executor's own buffers, for the ledger.
     pub(super) const OWN_BYTES: u64 = PARAMS_STRIDE * PARAMS_SLOTS;
 
+    /// As if the driver had reset the device: every later call says so.
+    pub(super) fn lose(&self) {
+        *lock(&self.fault) = Some(Fault::Lost("it was given up on purpose".to_owned()));
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(*lock(&self.fault), Some(Fault::Lost(_)))
+    }
+
     fn check(&self) -> Result<(), Error> {
         match lock(&self.fault).clone() {
             None => Ok(()),

@@ -635,6 +635,22 @@ impl Device {
         }
     }
 
+    /// Gives the device up as if its driver had reset it: later work answers [`Error::Lost`]. For tests of what comes then; the
+    /// twins have nothing to lose.
+    pub fn lose(&self) {
+        if let Backend::Wgpu(b) = &self.shared.backend {
+            b.lose();
+        }
+    }
+
+    /// The driver gave the device up; nothing on it can be used any more.
+    pub fn is_lost(&self) -> bool {
+        match &self.shared.backend {
+            Backend::Wgpu(b) => b.is_lost(),
+            Backend::Twin => false,
+        }
+    }
+
     /// Waits until all submitted work is done.
     ///
     /// # Errors

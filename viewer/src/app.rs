@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use egui_winit::accesskit_winit;
-use longtake::gpu::Device;
+use longtake::gpu::{Device, Select};
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
 use winit::event::{ElementState, StartCause, WindowEvent};
@@ -16,20 +16,29 @@ use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy}
 use winit::window::{Fullscreen, Window, WindowId};
 
 use crate::job::Job;
-use crate::paint::{Painted, Painter, Picture};
+use crate::paint::{Painted, Painter, Picture, Textures};
+use crate::prefs::Prefs;
+use crate::record::{Record, Recorder};
 use crate::state::{Effect, Phase, State};
-use crate::worker::{Message, Worker};
+use crate::worker::{Command, Message, Worker};
 use crate::{panels, save, tokens};
+
+/// Size of a window in points where nothing is known.
+const USUAL: [f32; 2] = [1440.0, 900.0];
 
 /// How the window starts.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The film.
     pub job: Job,
+    /// The device that was asked for, to open it again.
+    pub select: Select,
+    /// A file that the film goes to.
+    pub record: Option<Record>,
     /// Walk at once.
     pub walk: bool,
-    /// Size in points.
-    pub size: [f32; 2],
+    /// Size in points; `None`: as it was left, or the usual one.
+    pub size: Option<[f32; 2]>,
     /// Pixels a point; `None`: the system's.
     pub scale: Option<f32>,
     /// Theme; `None`: the system's.
@@ -85,10 +94,20 @@ pub fn run(device: Device, devices: Vec<String>, options: Options) -> anyhow::Re
             let _ = proxy.send_event(Wake::Worker);
         })
     };
-    let (worker, messages) = Worker::start(device.clone(), options.json, wake)?;
+    let (worker, messages) =
+        Worker::start(device.clone(), options.select.clone(), options.json, wake)?;
+    let prefs = match options.size {
+        // A window whose size was asked for is one of its own, and leaves no trace.
+        Some(_) => None,
+        None => Some(Prefs::load()),
+    };
     let ctx = egui::Context::default();
     tokens::apply(&ctx);
-    ctx.set_theme(match options.theme {
+    let remembered = prefs.and_then(|p| p.dark).map(|dark| match dark {
+        true => egui::Theme::Dark,
+        false => egui::Theme::Light,
+    });
+    ctx.set_theme(match options.theme.or(remembered) {
         Some(egui::Theme::Light) => egui::ThemePreference::Light,
         Some(egui::Theme::Dark) => egui::ThemePreference::Dark,
         None => egui::ThemePreference::System,
@@ -99,6 +118,7 @@ pub fn run(device: Device, devices: Vec<String>, options: Options) -> anyhow::Re
     });
     let mut state = State::new(options.job.clone(), worker.reins.clone());
     state.devices = devices;
+    state.show.settings = prefs.is_some_and(|p| p.settings);
     for pane in &options.open {
         match pane {
             Pane::Settings => state.show.settings = true,
@@ -110,8 +130,12 @@ pub fn run(device: Device, devices: Vec<String>, options: Options) -> anyhow::Re
     if options.walk {
         state.start();
     }
+    let recorder = options.record.clone().map(Recorder::start).transpose()?;
     let mut app = App {
         device,
+        prefs,
+        recorder,
+        recorded: (0, 0),
         options,
         proxy,
         worker,
@@ -128,7 +152,16 @@ pub fn run(device: Device, devices: Vec<String>, options: Options) -> anyhow::Re
         log: Log::default(),
     };
     event_loop.run_app(&mut app)?;
+    app.remember();
     app.log.print(app.options.json);
+    if let Some(recorder) = app.recorder.take() {
+        let about = app.state.recipe();
+        let saved = recorder.finish(about)?;
+        if let (Some(path), false) = (&saved, app.options.json) {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stdout(), "{}", path.display());
+        }
+    }
     match app.failed {
         Some(e) => Err(e),
         None => Ok(()),
@@ -138,11 +171,16 @@ pub fn run(device: Device, devices: Vec<String>, options: Options) -> anyhow::Re
 struct Opened {
     window: Arc<Window>,
     egui: egui_winit::State,
-    painter: Painter,
+    /// None only while it moves to another device.
+    painter: Option<Painter>,
 }
 
 struct App {
     device: Device,
+    prefs: Option<Prefs>,
+    recorder: Option<Recorder>,
+    /// Film and made frames that the recorder has.
+    recorded: (u64, usize),
     options: Options,
     proxy: EventLoopProxy<Wake>,
     worker: Worker,
@@ -199,7 +237,8 @@ impl Log {
 
 impl App {
     fn open(&mut self, event_loop: &ActiveEventLoop) -> anyhow::Result<Opened> {
-        let [w, h] = self.options.size;
+        let remembered = self.prefs.and_then(|p| p.size);
+        let [w, h] = self.options.size.or(remembered).unwrap_or(USUAL);
         let scale = self.options.scale;
         let mut attributes = Window::default_attributes()
             .with_title("longtake")
@@ -209,12 +248,11 @@ impl App {
             Some(k) => attributes.with_inner_size(winit::dpi::PhysicalSize::new(w * k, h * k)),
             None => attributes.with_inner_size(LogicalSize::new(w, h)),
         };
+        if let Some([x, y]) = self.prefs.and_then(|p| p.place) {
+            attributes = attributes.with_position(winit::dpi::PhysicalPosition::new(x, y));
+        }
         let window = Arc::new(event_loop.create_window(attributes)?);
-        let proxy = self.proxy.clone();
-        let tell = Box::new(move |painted| {
-            let _ = proxy.send_event(Wake::Painted(painted));
-        });
-        let painter = Painter::start(&self.device, window.clone(), tell)?;
+        let painter = self.painter(&window, Textures::default())?;
         let native = scale.unwrap_or(window.scale_factor() as f32);
         let mut egui = egui_winit::State::new(
             self.ctx.clone(),
@@ -234,8 +272,84 @@ impl App {
         Ok(Opened {
             window,
             egui,
-            painter,
+            painter: Some(painter),
         })
+    }
+
+    fn painter(&self, window: &Arc<Window>, textures: Textures) -> anyhow::Result<Painter> {
+        let proxy = self.proxy.clone();
+        let tell = Box::new(move |painted| {
+            let _ = proxy.send_event(Wake::Painted(painted));
+        });
+        Painter::start(&self.device, window.clone(), textures, tell)
+    }
+
+    /// Draws on the newly opened device where the one so far is lost.
+    fn move_painter(&mut self) -> anyhow::Result<()> {
+        let Some(opened) = &mut self.opened else {
+            return Ok(());
+        };
+        let Some(old) = opened.painter.take_if(|p| p.is_lost()) else {
+            return Ok(());
+        };
+        // The old surface goes before there is another one on the same window.
+        let (textures, window) = (old.end(), opened.window.clone());
+        let painter = self.painter(&window, textures)?;
+        if let Some(opened) = &mut self.opened {
+            opened.painter = Some(painter);
+        }
+        Ok(())
+    }
+
+    /// Hands the recorder what it lacks of the film.
+    fn record(&mut self) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        let film = &self.state.film;
+        let (number, given, made) = (self.state.films, film.given, film.made());
+        if made == 0 {
+            return;
+        }
+        let (known, n) = self.recorded;
+        let kept = match known == number {
+            true => n.min(self.state.kept),
+            false => 0,
+        };
+        if kept < n {
+            recorder.cut(kept);
+        }
+        if kept < made {
+            let frame = |s: &crate::state::Shot| s.frame.clone();
+            let all = &film.shots;
+            recorder.push(
+                all[..given].iter().map(frame).collect(),
+                all[given + kept..].iter().map(frame).collect(),
+                film.fps,
+            );
+        }
+        self.state.kept = usize::MAX;
+        self.recorded = (number, made);
+    }
+
+    /// Keeps how the window stood.
+    fn remember(&self) {
+        let (Some(_), Some(opened)) = (self.prefs, &self.opened) else {
+            return;
+        };
+        let window = &opened.window;
+        let size = window.inner_size().to_logical::<f32>(window.scale_factor());
+        let place = window.outer_position().ok().map(|p| [p.x, p.y]);
+        Prefs {
+            size: Some([size.width, size.height]),
+            place,
+            dark: match self.ctx.options(|o| o.theme_preference) {
+                egui::ThemePreference::System => None,
+                theme => Some(theme == egui::ThemePreference::Dark),
+            },
+            settings: self.state.show.settings,
+        }
+        .save();
     }
 
     fn redraw(&mut self, event_loop: &ActiveEventLoop) {
@@ -261,14 +375,16 @@ impl App {
         if let Some(at) = input {
             self.log.answers.push(1e3 * at.elapsed().as_secs_f64());
         }
-        opened.painter.show(Picture {
-            meshes,
-            textures: output.textures_delta,
-            size: [size.width, size.height],
-            ppp: output.pixels_per_point,
-            input,
-            shots: std::mem::take(&mut self.shots),
-        });
+        if let Some(painter) = &opened.painter {
+            painter.show(Picture {
+                meshes,
+                textures: output.textures_delta,
+                size: [size.width, size.height],
+                ppp: output.pixels_per_point,
+                input,
+                shots: std::mem::take(&mut self.shots),
+            });
+        }
         self.state.times.pass = begun.elapsed().as_secs_f64();
         self.log.passes.push(1e3 * self.state.times.pass);
         self.act(event_loop);
@@ -290,6 +406,10 @@ impl App {
                 Effect::SaveFilm { name, frames, fps } => {
                     self.state.note.text = "saving the film".to_owned();
                     self.write(move |folder| save::film(folder, &name, &frames, fps));
+                }
+                Effect::SaveReport(report) => {
+                    let name = format!("{}-seed{}-compare.html", report.place.1, report.seed);
+                    self.write(move |folder| save::report(folder, &name, &report));
                 }
                 Effect::Fullscreen(on) => {
                     if let Some(opened) = &self.opened {
@@ -315,6 +435,11 @@ impl App {
         if let Err(e) = std::thread::Builder::new().name("save".into()).spawn(job) {
             log::warn!("not saved: {e}");
         }
+    }
+
+    fn is_lost(&self) -> bool {
+        let painter = self.opened.as_ref().and_then(|o| o.painter.as_ref());
+        painter.is_none_or(Painter::is_lost)
     }
 
     fn request(&self) {
@@ -370,7 +495,15 @@ impl ApplicationHandler<Wake> for App {
                 while let Ok(message) = self.messages.try_recv() {
                     // Where the processor also draws, a pass alone is not worth the time that a picture takes from it.
                     heard |= !(self.state.device.software && matches!(message, Message::Pass(..)));
+                    if let Message::Opened(_, device) = &message {
+                        self.device = device.clone();
+                        if let Err(e) = self.move_painter() {
+                            self.failed = Some(e);
+                            event_loop.exit();
+                        }
+                    }
                     self.state.hear(message);
+                    self.record();
                 }
                 if heard {
                     self.watch_screenshot();
@@ -389,6 +522,10 @@ impl ApplicationHandler<Wake> for App {
                     self.failed = Some(anyhow::anyhow!("the screenshot was not saved: {e}"));
                 }
                 event_loop.exit();
+            }
+            // The worker opens another device, and the painter follows it there.
+            Wake::Painted(Painted::Failed(_)) if self.is_lost() => {
+                self.worker.send(Command::Recover);
             }
             Wake::Painted(Painted::Failed(e)) => {
                 self.failed = Some(anyhow::anyhow!("the window cannot be drawn any more: {e}"));

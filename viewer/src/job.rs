@@ -1,10 +1,12 @@
 //! What film to make, as the side pane and the flags settle it; turned into the library's own settings here.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use longtake::codec::{BlockCodec, KvPair};
-use longtake::ops::BiasFix;
-use longtake::rollout::{Coded, Config};
+use longtake::codec::{BlockCodec, KvCodec, KvPair};
+use longtake::ops::{BiasFix, WeightFormat};
+use longtake::rollout::{Coded, Config, ModelSource};
+use longtake::world::Step;
 use longtake::world::film::{DEFAULT_FILM, DEFAULT_GIVEN};
 
 /// A stop of the bits slider.
@@ -91,9 +93,16 @@ pub const FAMILIES: [(&str, &str); 5] = [
     ("quarot-", "quarot"),
 ];
 
+/// Main memory that may be kept for going back in a film; farther back it is made again from its beginning.
+const UNDO_BYTES: u64 = 256 << 20;
+/// The model inside the program.
+pub const BUILT_IN: &str = "rooms";
+
 /// A film to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
+    /// Folder of the model; `None`: the built-in one.
+    pub model: Option<PathBuf>,
     /// Seed of the noise.
     pub seed: u64,
     /// Which embedded walk it starts from.
@@ -102,7 +111,7 @@ pub struct Job {
     pub given: usize,
     /// Frames to make at most.
     pub most: usize,
-    /// Latent frames attention sees at most, sink included.
+    /// Latent frames attention sees at most, sink included; 0: all.
     pub window: u32,
     /// First latent frames that never leave.
     pub sink: u32,
@@ -114,11 +123,24 @@ pub struct Job {
     pub family: usize,
     /// Widths at the start.
     pub widths: Widths,
+    /// Settings of keys and of values by name, which hold wherever these widths are asked for; else those of the family do.
+    pub named: Option<(Widths, [String; 2])>,
+    /// First latent frames that are never coded.
+    pub exact: u32,
+    /// Correction of softmax mass; `None`: the codec's.
+    pub bias: Option<BiasFix>,
+    /// Denoising steps; `None`: the model's.
+    pub steps: Option<u32>,
+    /// Storage of weights.
+    pub weights: WeightFormat,
+    /// The way at the beginning; after it the camera tours what was seen.
+    pub camera: Vec<Step>,
 }
 
 impl Default for Job {
     fn default() -> Self {
         Job {
+            model: None,
             seed: 1,
             film: DEFAULT_FILM,
             given: DEFAULT_GIVEN,
@@ -129,6 +151,12 @@ impl Default for Job {
             recent: 4,
             family: 0,
             widths: Widths::both(Width::Four),
+            named: None,
+            exact: 1,
+            bias: None,
+            steps: None,
+            weights: WeightFormat::F16,
+            camera: Vec::new(),
         }
     }
 }
@@ -139,11 +167,68 @@ impl Job {
         w.setting(FAMILIES[self.family].0).is_some()
     }
 
+    /// Keeps keys and values by the names of settings, `off` or `f16` for half floats.
+    ///
+    /// # Errors
+    /// A name that there is not, in a sentence.
+    pub fn name(&mut self, k: &str, v: &str) -> Result<(), String> {
+        let word = |name: &str| match name {
+            "f16" => "off".to_owned(),
+            name => name.to_owned(),
+        };
+        let (k, v) = (word(k), word(v));
+        if [&k, &v].iter().all(|name| *name == "off") {
+            self.widths = Widths::both(Width::Exact);
+            self.named = None;
+            return Ok(());
+        }
+        let pair = KvPair::of(&k, &v)?;
+        // The head's size moves the bits of a setting's tables, not those of its codes.
+        let width = |codec: &dyn KvCodec| Width::of_bits(codec.coding(64).bits);
+        self.widths = Widths {
+            k: width(&*pair.k),
+            v: width(&*pair.v),
+        };
+        self.named = Some((self.widths, [k, v]));
+        Ok(())
+    }
+
+    /// The same film with every span in half floats: what a quantized one is compared with.
+    pub fn in_halves(&self) -> Job {
+        Job {
+            widths: Widths::both(Width::Exact),
+            named: None,
+            ..self.clone()
+        }
+    }
+
+    /// The model.
+    ///
+    /// # Errors
+    /// A folder without one.
+    pub fn source(&self) -> Result<ModelSource, longtake::rollout::Error> {
+        match &self.model {
+            None => ModelSource::rooms(),
+            Some(folder) => ModelSource::open(folder),
+        }
+    }
+
     /// The library's codecs for these widths.
     ///
     /// # Errors
     /// A width that the family does not have, in a sentence.
     pub fn pair(&self, widths: Widths) -> Result<KvPair, String> {
+        let pair = match &self.named {
+            Some((at, [k, v])) if widths == *at => KvPair::of(k, v)?,
+            _ => self.of_family(widths)?,
+        };
+        Ok(match self.bias {
+            Some(fix) => pair.with_bias(fix),
+            None => pair,
+        })
+    }
+
+    fn of_family(&self, widths: Widths) -> Result<KvPair, String> {
         let (prefix, name) = FAMILIES[self.family];
         let setting = |w: Width| {
             w.setting(prefix)
@@ -169,32 +254,56 @@ impl Job {
     pub fn config(&self) -> Result<Config, String> {
         Ok(Config {
             seed: self.seed,
-            window: Some(self.window),
+            window: Some(self.window).filter(|n| 0 < *n),
             sink: self.sink,
             coded: Some(Coded {
                 span: Some(self.span),
                 recent: self.recent,
+                sink: self.exact,
                 ..Coded::new(self.pair(self.widths)?)
             }),
+            steps: self.steps,
+            weights: self.weights,
+            undo_bytes: UNDO_BYTES,
             ..Config::default()
         })
+    }
+
+    /// Names of the settings of keys and values, as flags and recipes take them.
+    pub fn settings(&self) -> [String; 2] {
+        match &self.named {
+            Some((at, names)) if *at == self.widths => names.clone(),
+            _ => [self.widths.k, self.widths.v].map(|w| {
+                let name = w.setting(FAMILIES[self.family].0);
+                name.filter(|_| w != Width::Exact)
+                    .unwrap_or_else(|| "f16".to_owned())
+            }),
+        }
     }
 
     /// The command that makes the same film again along `camera`.
     pub fn command(&self, camera: &str) -> String {
         let (prefix, _) = FAMILIES[self.family];
         let setting = |w: Width| w.setting(prefix).unwrap_or_else(|| "off".to_owned());
+        let named = self.named.iter().find(|(at, _)| *at == self.widths);
         let kv = match (self.widths.k, self.widths.v) {
             (Width::Exact, Width::Exact) => String::new(),
-            (k, v) if k == v => format!(" --kv {}", setting(k)),
-            (k, v) => format!(" --kv-k {} --kv-v {}", setting(k), setting(v)),
+            (k, v) if named.is_none() && k == v => format!(" --kv {}", setting(k)),
+            (k, v) => match named {
+                Some((_, [k, v])) => format!(" --kv-k {k} --kv-v {v}"),
+                None => format!(" --kv-k {} --kv-v {}", setting(k), setting(v)),
+            },
         };
         let spans = match kv.is_empty() {
             true => String::new(),
             false => format!(" --kv-span {} --kv-recent {}", self.span, self.recent),
         };
+        let model = match &self.model {
+            Some(folder) => format!(" --model '{}'", folder.display()),
+            None => String::new(),
+        };
         format!(
-            "longtake generate --film {} --given {} --seed {} --window {} --sink {}{kv}{spans} --camera {camera}",
+            "longtake generate{model} --film {} --given {} --seed {} --window {} --sink {}{kv}{spans} --camera {camera}",
             self.film, self.given, self.seed, self.window, self.sink
         )
     }
@@ -225,6 +334,21 @@ mod tests {
         assert!(job.has(Width::Two) && !job.has(Width::Three));
         let says = job.pair(Widths::both(Width::Eight)).unwrap_err();
         assert_eq!(says, "qvg has no 8 bit");
+    }
+
+    #[test]
+    fn a_setting_by_name_holds_until_the_width_is_turned_and_again_after_it() {
+        let mut job = Job::default();
+        job.name("qvg-pro", "int2").unwrap();
+        assert_eq!(job.pair(job.widths).unwrap().name, "qvg-pro/int2");
+        assert!(job.command("w").contains("--kv-k qvg-pro --kv-v int2"));
+        let four = Widths::both(Width::Four);
+        assert_eq!(job.pair(four).unwrap().name, "int4");
+        job.widths = four;
+        assert!(job.command("w").contains("--kv int4 "));
+        job.name("f16", "off").unwrap();
+        assert_eq!(job.widths, Widths::both(Width::Exact));
+        assert!(job.name("q9", "off").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::job::{Width, Widths};
 use crate::state::{Effect, Phase, State};
 
 /// Keys and what they do, as `?` shows them.
-pub const TABLE: [(&str, &str); 25] = [
+pub const TABLE: [(&str, &str); 30] = [
     ("Enter", "walk; again: steer"),
     ("W A S D", "steer: forward, left, back, right"),
     (
@@ -24,6 +24,11 @@ pub const TABLE: [(&str, &str); 25] = [
     ("Shift L", "repeat all"),
     ("1 8 4 3 2", "exact, 8, 4, 3, 2 bits for new spans"),
     ("Ctrl Z", "undo a frame, and go on from there"),
+    ("Ctrl Shift Z", "redo: the way that was left, once more"),
+    ("B", "a take that was left beside the film; the next; none"),
+    ("C", "compare with the same film in 16 bit, or no more"),
+    ("X", "swap the two"),
+    ("wheel", "look closer at the film or the timeline"),
     ("P", "stop making, go on making"),
     ("S", "save the frame as PNG"),
     ("Ctrl S", "save the film as MP4"),
@@ -116,6 +121,9 @@ fn plain(ctx: &Context, s: &mut State, key: Key, m: Modifiers, on_film: bool) {
         Key::L if m.shift => s.play.repeat_all(),
         Key::L => s.play.mark(),
         Key::P => s.stop_or_go(),
+        Key::B => s.next_beside(),
+        Key::C => s.toggle_compare(),
+        Key::X => crate::panels::compare::swap(s),
         Key::S if m.shift => s.save_path(),
         Key::S => s.save_frame(),
         Key::R if s.phase != Phase::Empty => s.again(),
@@ -140,6 +148,7 @@ fn with_modifier(s: &mut State, key: Key, m: Modifiers) {
         return;
     }
     match key {
+        Key::Z if m.shift => s.redo(),
         Key::Z => s.undo(),
         Key::S => s.save_film(),
         Key::N => s.start(),

@@ -6,8 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use longtake::gpu::{Device, Select, TierRequest, list_devices};
+use longtake::media::{self, Format};
+use longtake::ops::{BiasFix, WeightFormat};
+use longtake::world;
 use longtake_viewer::app::{self, Options, Pane};
-use longtake_viewer::job::{Job, Width, Widths};
+use longtake_viewer::job::{BUILT_IN, Job, Width, Widths};
+use longtake_viewer::record::Record;
 
 /// Watch a film as it is made, its memory live, and turn the bits of its cache.
 #[derive(Debug, Parser)]
@@ -16,6 +20,12 @@ struct Args {
     /// Walk at once, without the first screen
     #[arg(long)]
     walk: bool,
+    /// Folder of a model, or rooms, which is built in
+    #[arg(short, long, value_name = "NAME|PATH", default_value = BUILT_IN)]
+    model: String,
+    /// The way at the beginning, a camera text or a file of one; after it the camera tours what was seen
+    #[arg(long, value_name = "STR|FILE")]
+    camera: Option<String>,
     /// Seed of the noise
     #[arg(short, long)]
     seed: Option<u64>,
@@ -28,8 +38,8 @@ struct Args {
     /// Frames to make at most
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=28_800))]
     frames: Option<u32>,
-    /// Latent frames that attention sees, sink included
-    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=4096))]
+    /// Latent frames that attention sees, sink included; 0: all
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=4096))]
     window: Option<u32>,
     /// First latent frames that never leave the window
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=512))]
@@ -37,15 +47,60 @@ struct Args {
     /// Latent frames of a coded span
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     span: Option<u32>,
+    /// Newest latent frames that stay exact beside the span that gathers
+    #[arg(long)]
+    recent: Option<u32>,
+    /// First latent frames that are never coded
+    #[arg(long)]
+    exact: Option<u32>,
     /// Cache bits at the start
     #[arg(long, value_enum)]
     bits: Option<Bits>,
+    /// Setting of keys and values at the start, as `longtake generate --kv` takes it
+    #[arg(long, value_name = "TYPE", conflicts_with = "bits")]
+    kv: Option<String>,
+    /// Setting of keys alone
+    #[arg(long, value_name = "TYPE", conflicts_with = "bits")]
+    kv_k: Option<String>,
+    /// Setting of values alone
+    #[arg(long, value_name = "TYPE", conflicts_with = "bits")]
+    kv_v: Option<String>,
+    /// Correct the attention that coding noise moves, instead of as the codec does
+    #[arg(long, value_enum)]
+    kv_bias_fix: Option<Fix>,
+    /// Denoising steps a chunk, instead of the model's
+    #[arg(long)]
+    steps: Option<u32>,
+    /// Storage of weights on the device
+    #[arg(long, value_enum)]
+    weights: Option<Weights>,
+    /// Write the film there while it is made: .mp4, .y4m or %04d.png
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Replace what is there
+    #[arg(short = 'y', long, requires = "output")]
+    overwrite: bool,
+    /// Frames a second of that file, instead of the model's
+    #[arg(long, requires = "output", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    fps: Option<u32>,
+    /// Enlargement of that file
+    #[arg(long, requires = "output", value_parser = clap::value_parser!(u32).range(1..=64))]
+    scale_film: Option<u32>,
+    /// Given frames come first in that file
+    #[arg(long, requires = "output")]
+    show_given: bool,
+    /// No recipe in that file
+    #[arg(long, requires = "output")]
+    no_metadata: bool,
     /// Device: auto, a number or part of a name of `longtake devices`, or cpu
     #[arg(short, long, env = "LONGTAKE_DEVICE")]
     device: Option<String>,
-    /// Window size in points, WIDTHxHEIGHT
-    #[arg(long, value_parser = size, default_value = "1440x900")]
-    size: [f32; 2],
+    /// Kernels: auto, or portable, which need no optional feature
+    #[arg(long, value_enum, default_value = "auto")]
+    tier: Tier,
+    /// Window size in points, WIDTHxHEIGHT, instead of the one it was left with
+    #[arg(long, value_parser = size)]
+    size: Option<[f32; 2]>,
     /// Pixels a point, instead of the system's
     #[arg(long, value_parser = scale)]
     scale: Option<f32>,
@@ -86,6 +141,25 @@ enum Bits {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum Fix {
+    Off,
+    Step,
+    Energy,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Weights {
+    F16,
+    F32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Tier {
+    Auto,
+    Portable,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Theme {
     Dark,
     Light,
@@ -120,36 +194,96 @@ fn scale(text: &str) -> Result<f32, String> {
 }
 
 impl Args {
-    fn job(&self) -> Job {
+    fn job(&self) -> anyhow::Result<Job> {
         let usual = Job::default();
         let given = self.given.map_or(usual.given, usize::from);
-        Job {
+        let camera = match &self.camera {
+            Some(text) => world::camera::from_arg(text).context("--camera")?,
+            None => Vec::new(),
+        };
+        let long = match camera.len() {
+            0 => usual.most,
+            n => n,
+        };
+        let mut job = Job {
+            model: Some(PathBuf::from(&self.model))
+                .filter(|_| !self.model.eq_ignore_ascii_case(BUILT_IN)),
             seed: self.seed.unwrap_or(usual.seed),
             film: self.film.map_or(usual.film, usize::from),
             given,
-            most: self.frames.map_or(usual.most, |n| n as usize),
+            most: self.frames.map_or(long, |n| n as usize),
+            camera,
             window: self.window.unwrap_or(usual.window),
             sink: self.sink.unwrap_or(usual.sink.min(given as u32)),
             span: self.span.unwrap_or(usual.span),
             widths: self
                 .bits
                 .map_or(usual.widths, |b| Widths::both(Width::ALL[b as usize])),
+            recent: self.recent.unwrap_or(usual.recent),
+            exact: self.exact.unwrap_or(usual.exact),
+            bias: self.kv_bias_fix.map(|fix| match fix {
+                Fix::Off => BiasFix::Off,
+                Fix::Step => BiasFix::Step,
+                Fix::Energy => BiasFix::Energy,
+            }),
+            steps: self.steps,
+            weights: match self.weights {
+                Some(Weights::F32) => WeightFormat::F32,
+                _ => usual.weights,
+            },
             ..usual
+        };
+        let names = [&self.kv_k, &self.kv_v].map(|name| name.as_ref().or(self.kv.as_ref()));
+        if names.iter().any(Option::is_some) {
+            let [k, v] = names.map(|name| name.map_or("off", |name| name.as_str()));
+            job.name(k, v)
+                .map_err(|why| anyhow::anyhow!("--kv: {why}"))?;
         }
+        Ok(job)
+    }
+
+    /// Where the film goes, refused before anything is opened.
+    fn record(&self) -> anyhow::Result<Option<Record>> {
+        let Some(path) = self.output.clone() else {
+            return Ok(None);
+        };
+        let format = Format::from_path(&path)?;
+        if path.as_os_str() == "-" {
+            anyhow::bail!("--output: a window has no standard output for a film; name a file");
+        }
+        if !self.overwrite {
+            media::check_free(&path, format)?;
+        }
+        Ok(Some(Record {
+            path,
+            overwrite: self.overwrite,
+            fps: self.fps,
+            scale: self.scale_film,
+            show_given: self.show_given,
+            no_metadata: self.no_metadata,
+        }))
     }
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
-    let device = Device::open(&Select {
+    let (job, record) = (args.job()?, args.record()?);
+    let select = Select {
         device: args.device.clone(),
-        tier: TierRequest::Best,
-    })
-    .context("no device")?;
+        tier: match args.tier {
+            Tier::Auto => TierRequest::Best,
+            Tier::Portable => TierRequest::Portable,
+        },
+    };
+    let device = Device::open(&select).context("no device")?;
     let devices = list_devices().iter().map(|c| c.title()).collect();
     let options = Options {
-        job: args.job(),
+        job,
+        select,
+        record,
         walk: args.walk,
-        size: args.size,
+        size: args
+            .size
+            .or(args.screenshot_to.as_ref().map(|_| [1440.0, 900.0])),
         scale: args.scale,
         theme: args.theme.map(|t| match t {
             Theme::Dark => egui::Theme::Dark,

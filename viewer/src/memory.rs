@@ -14,6 +14,8 @@ pub enum Part {
     Scratch,
     /// This window.
     Viewer,
+    /// The film in half floats that this one is compared with.
+    Other,
     /// Pages of keys and values that hold none yet: pages are allocated whole.
     Reserved,
     /// Exact keys and values.
@@ -26,11 +28,12 @@ pub enum Part {
 
 impl Part {
     /// All, bottom to top.
-    pub const ALL: [Part; 8] = [
+    pub const ALL: [Part; 9] = [
         Part::Weights,
         Part::Activations,
         Part::Scratch,
         Part::Viewer,
+        Part::Other,
         Part::Reserved,
         Part::Exact,
         Part::Codes,
@@ -44,6 +47,7 @@ impl Part {
             Part::Activations => "Activations",
             Part::Scratch => "Scratch",
             Part::Viewer => "Viewer",
+            Part::Other => "Compared film",
             Part::Reserved => "Pages not filled yet",
             Part::Exact => "Exact keys and values",
             Part::Codes => "Codes",
@@ -58,7 +62,7 @@ pub struct Sample {
     /// Frames made when it was taken, the chunk included.
     pub frame: usize,
     /// Bytes by [`Part`].
-    pub parts: [u64; 8],
+    pub parts: [u64; 9],
     /// The frames that the cache holds, in 16 bit.
     pub half: u64,
     /// Bits per element of what the cache holds.
@@ -66,7 +70,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// From the engine's figures of a network of `layers`. `halves`: frames in spans whose K, and whose V, are half floats;
+    /// From the engine's figures of a network of `layers`. `other`: bytes of the film that this one is compared with, left out of
+    /// `m` but for its total. `halves`: frames in spans whose K, and whose V, are half floats;
     /// the engine counts these as codes, here they are exact.
     pub fn new(
         frame: usize,
@@ -74,6 +79,7 @@ impl Sample {
         kv: &KvFigures,
         layers: u64,
         halves: [u64; 2],
+        other: u64,
     ) -> Sample {
         let frames = (kv.exact_frames + kv.coded_frames).max(1);
         let exact = (halves[0] + halves[1]) * (kv.half_bytes / frames / 2);
@@ -90,6 +96,7 @@ impl Sample {
             (Part::Activations, m.activations_bytes),
             (Part::Scratch, m.scratch_bytes),
             (Part::Viewer, m.viewer_bytes),
+            (Part::Other, other),
             (Part::Reserved, kv.unused_bytes),
             (Part::Exact, kv.exact_bytes + exact),
             (Part::Codes, codes),
@@ -226,7 +233,7 @@ mod tests {
     #[test]
     fn the_legend_sums_to_the_ledger() {
         let (memory, mut kv) = figures();
-        let s = Sample::new(1, &memory, &kv, 2, [0, 0]);
+        let s = Sample::new(1, &memory, &kv, 2, [0, 0], 0);
         assert_eq!(s.total(), memory.device_bytes);
         assert_eq!((s.of(Part::Codes), s.of(Part::Tables)), (72, 28));
         assert_eq!((s.cache(), s.ghost()), (500, 1592 - 500 + 1200));
@@ -234,7 +241,8 @@ mod tests {
         // Of twelve frames two have K in halves: 2 x 1200 / 12 / 2.
         (kv.exact_frames, kv.coded_frames) = (8, 4);
         (kv.k.coded.codes, kv.coded_bytes) = (134, 300);
-        let s = Sample::new(1, &memory, &kv, 2, [2, 0]);
+        let s = Sample::new(1, &memory, &kv, 2, [2, 0], 90);
+        assert_eq!(s.of(Part::Other), 90);
         assert_eq!((s.of(Part::Codes), s.of(Part::Exact)), (200, 500));
         assert_eq!(s.of(Part::Tables), 0);
     }
@@ -243,7 +251,7 @@ mod tests {
     fn the_scale_only_grows_and_leaves_room() {
         let mut h = History::default();
         let of = |mib: u64| Sample {
-            parts: [mib << 20, 0, 0, 0, 0, 0, 0, 0],
+            parts: [mib << 20, 0, 0, 0, 0, 0, 0, 0, 0],
             ..Sample::default()
         };
         h.push(of(50));
@@ -260,7 +268,7 @@ mod tests {
         for frame in 0..1000 {
             h.push(Sample {
                 frame,
-                parts: [if frame == 501 { 9 } else { 1 }; 8],
+                parts: [if frame == 501 { 9 } else { 1 }; 9],
                 ..Sample::default()
             });
         }

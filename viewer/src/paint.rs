@@ -51,20 +51,22 @@ struct Slot {
 /// The window's end of the thread.
 pub struct Painter {
     slot: Arc<(Mutex<Slot>, Condvar)>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<std::thread::JoinHandle<Textures>>,
+    device: Device,
     /// Side of the largest texture.
     pub max_side: usize,
 }
 
 impl Painter {
     /// Makes the window's surface and starts the thread. `device`: the engine's; where it lends none (the CPU twins), the best
-    /// one there is paints.
+    /// one there is paints. `textures`: what an earlier painter gave back.
     ///
     /// # Errors
     /// No device, or none that can show on this window.
     pub fn start(
         device: &Device,
         window: Arc<Window>,
+        textures: Textures,
         tell: Box<dyn Fn(Painted) + Send>,
     ) -> anyhow::Result<Painter> {
         let (lent, owner) = match device.lend() {
@@ -98,6 +100,7 @@ impl Painter {
         let slot = Arc::new((Mutex::new(Slot::default()), Condvar::new()));
         let mut painting = Painting {
             booked: owner.book_viewer(),
+            copies: Textures::default(),
             lent,
             surface,
             format,
@@ -109,10 +112,19 @@ impl Painter {
         let inbox = slot.clone();
         let thread = std::thread::Builder::new()
             .name("painter".into())
-            .spawn(move || painting.serve(&inbox))?;
+            .spawn(move || {
+                painting.upload(textures);
+                // A driver that went away can make calls fail in ways that wgpu answers by panicking: the window lives on.
+                let work = std::panic::AssertUnwindSafe(|| painting.serve(&inbox));
+                if std::panic::catch_unwind(work).is_err() {
+                    (painting.tell)(Painted::Failed("the drawing thread ended".to_owned()));
+                }
+                std::mem::take(&mut painting.copies)
+            })?;
         Ok(Painter {
             slot,
             thread: Some(thread),
+            device: owner,
             max_side,
         })
     }
@@ -132,14 +144,74 @@ impl Painter {
     }
 }
 
+impl Painter {
+    /// Its device was lost: nothing can be drawn with it any more.
+    pub fn is_lost(&self) -> bool {
+        self.device.is_lost()
+    }
+
+    /// Ends it; gives the textures, for the next one on another device.
+    pub fn end(mut self) -> Textures {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Textures {
+        let (slot, ready) = &*self.slot;
+        let waiting = {
+            let mut slot = slot.lock().unwrap_or_else(|p| p.into_inner());
+            slot.ends = true;
+            slot.next.take()
+        };
+        ready.notify_one();
+        // A painter that panicked has nothing left to tell.
+        let done = self.thread.take().and_then(|thread| thread.join().ok());
+        let mut textures = done.unwrap_or_default();
+        if let Some(picture) = waiting {
+            textures.take(&picture.textures);
+        }
+        textures
+    }
+}
+
 impl Drop for Painter {
     fn drop(&mut self) {
-        let (slot, ready) = &*self.slot;
-        slot.lock().unwrap_or_else(|p| p.into_inner()).ends = true;
-        ready.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A painter that panicked has nothing left to tell.
-            let _ = thread.join();
+        self.stop();
+    }
+}
+
+/// Textures as they lie in main memory: egui tells changes only, so whoever draws on another device needs all of them.
+#[derive(Default)]
+pub struct Textures(std::collections::HashMap<TextureId, (egui::ColorImage, egui::TextureOptions)>);
+
+impl Textures {
+    fn take(&mut self, delta: &TexturesDelta) {
+        for (id, deltas) in &delta.set {
+            for delta in deltas {
+                let egui::ImageData::Color(part) = &delta.image;
+                match (delta.pos, self.0.get_mut(id)) {
+                    (Some([x, y]), Some((whole, _))) => patch(whole, part, [x, y]),
+                    (Some(_), None) => {}
+                    (None, _) => {
+                        self.0
+                            .insert(*id, (egui::ColorImage::clone(part), delta.options));
+                    }
+                }
+            }
+        }
+        for id in &delta.free {
+            self.0.remove(id);
+        }
+    }
+}
+
+/// Replaces a part of an image; what would lie outside it is left out.
+fn patch(whole: &mut egui::ColorImage, part: &egui::ColorImage, [x, y]: [usize; 2]) {
+    let [wide, high] = whole.size;
+    let n = part.size[0].min(wide.saturating_sub(x));
+    for (i, row) in part.pixels.chunks_exact(part.size[0].max(1)).enumerate() {
+        if y + i < high {
+            let at = (y + i) * wide + x;
+            whole.pixels[at..at + n].copy_from_slice(&row[..n]);
         }
     }
 }
@@ -152,11 +224,24 @@ struct Painting {
     size: [u32; 2],
     /// Bytes by texture.
     textures: std::collections::HashMap<TextureId, u64>,
+    copies: Textures,
     booked: Booked,
     tell: Box<dyn Fn(Painted) + Send>,
 }
 
 impl Painting {
+    /// Brings textures onto the device that another painter had.
+    fn upload(&mut self, textures: Textures) {
+        for (id, (image, options)) in &textures.0 {
+            let delta = egui::epaint::ImageDelta::full(image.clone(), *options);
+            self.renderer
+                .update_texture(&self.lent.device, &self.lent.queue, *id, &delta);
+            let [w, h] = image.size;
+            self.textures.insert(*id, 4 * (w * h) as u64);
+        }
+        self.copies = textures;
+    }
+
     fn serve(&mut self, inbox: &(Mutex<Slot>, Condvar)) {
         loop {
             let picture = {
@@ -192,6 +277,7 @@ impl Painting {
             size_in_pixels: size,
             pixels_per_point: ppp,
         };
+        self.copies.take(&textures);
         for (id, deltas) in &textures.set {
             for delta in deltas {
                 self.renderer
@@ -429,4 +515,43 @@ struct Shot {
     width: u32,
     height: u32,
     stride: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egui::{Color32, ColorImage, TextureOptions};
+
+    #[test]
+    fn copies_of_textures_follow_their_changes() {
+        let id = TextureId::Managed(3);
+        let mut copies = Textures::default();
+        let mut delta = TexturesDelta::default();
+        let whole = ColorImage::filled([4, 3], Color32::BLACK);
+        let part = ColorImage::filled([2, 2], Color32::RED);
+        let set = |delta: &mut TexturesDelta, d| delta.set.entry(id).or_default().push(d);
+        set(
+            &mut delta,
+            egui::epaint::ImageDelta::full(whole, TextureOptions::NEAREST),
+        );
+        // The last column of the part lies outside.
+        set(
+            &mut delta,
+            egui::epaint::ImageDelta::partial([3, 1], part, TextureOptions::NEAREST),
+        );
+        copies.take(&delta);
+        let red: Vec<usize> = copies.0[&id]
+            .0
+            .pixels
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| **c == Color32::RED)
+            .map(|(i, _)| i)
+            .collect();
+        assert_eq!(red, [7, 11]);
+        let mut gone = TexturesDelta::default();
+        gone.free.insert(id);
+        copies.take(&gone);
+        assert!(copies.0.is_empty());
+    }
 }

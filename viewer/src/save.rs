@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use longtake::compare::Files;
 use longtake::frame::Frame;
 use longtake::media::{self, Spec, VideoWriter};
+
+use crate::versus::Report;
 
 /// Names to try for a file that is there already.
 const TRIES: u32 = 10_000;
@@ -29,6 +32,17 @@ fn free(folder: &Path, name: &str) -> Option<PathBuf> {
 pub fn file(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
     let path = free(folder, name).context("no free name is left")?;
     std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
+/// Writes the report of a comparison, its figures beside it; gives the path of the page.
+///
+/// # Errors
+/// No free name, or the system refused.
+pub fn report(folder: &Path, name: &str, report: &Report) -> anyhow::Result<PathBuf> {
+    let path = free(folder, name).context("no free name is left")?;
+    let files = Files::new(&path, false)?;
+    files.write(&report.comparison()?)?;
     Ok(path)
 }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use longtake::cache::Held;
 use longtake::frame::Frame;
 use longtake::gpu::{Caps, Kind, Select};
+use longtake::media::Recipe;
 use longtake::quality;
+use longtake::rollout::Walk;
 use longtake::rollout::event::{Event, MemoryUse};
 use longtake::world::{Pose, SeedFilm, Step, camera};
 
@@ -17,6 +19,7 @@ use crate::memory::{Change, History, Sample};
 use crate::pictures::{Shown, Thumbs};
 use crate::play::Play;
 use crate::say;
+use crate::versus::{Cost, Report, Versus};
 use crate::watch::Drift;
 use crate::worker::{Begun, Command, Made, Message, Reins, Split};
 
@@ -32,6 +35,8 @@ pub enum Effect {
         /// What is in it.
         bytes: Vec<u8>,
     },
+    /// The report of the comparison.
+    SaveReport(Box<Report>),
     /// The made frames as a film file.
     SaveFilm {
         /// Its name.
@@ -121,6 +126,10 @@ pub struct Film {
     pub name: String,
     /// Its settings.
     pub job: Job,
+    /// Name of the model.
+    pub model: String,
+    /// Latent frames made together.
+    pub chunk_frames: u32,
     /// Given frames at its beginning.
     pub given: usize,
     /// Frames.
@@ -177,6 +186,31 @@ pub struct Take {
     pub shots: Vec<Shot>,
 }
 
+impl Take {
+    /// Its frame at a place of the film.
+    pub fn at(&self, frame: usize) -> Option<&Shot> {
+        self.shots.get(frame.checked_sub(self.from + 1)?)
+    }
+}
+
+/// How the film is looked at: how much larger than it fits, and which part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Zoom {
+    /// Times larger; 1 fits.
+    pub times: f32,
+    /// Where the area's middle lies on the picture, in parts of it.
+    pub middle: egui::Vec2,
+}
+
+impl Default for Zoom {
+    fn default() -> Self {
+        Zoom {
+            times: 1.0,
+            middle: egui::vec2(0.5, 0.5),
+        }
+    }
+}
+
 /// Which parts are on the screen.
 #[derive(Debug, Clone)]
 pub struct Show {
@@ -211,6 +245,8 @@ pub struct DeviceInfo {
     pub driver: String,
     /// What kind it is.
     pub kind: &'static str,
+    /// Kernel variants.
+    pub tier: &'static str,
     /// Free bytes, where they are known.
     pub free: Option<u64>,
     /// The processor does its work.
@@ -222,6 +258,7 @@ impl DeviceInfo {
         DeviceInfo {
             title: caps.title(),
             driver: caps.driver.clone(),
+            tier: caps.tier.name(),
             kind: match caps.kind {
                 Kind::Discrete => "a card of its own",
                 Kind::Integrated => "shares main memory",
@@ -299,6 +336,16 @@ pub struct State {
     pub film: Film,
     /// Ways that were left.
     pub takes: Vec<Take>,
+    /// The one that is played beside the film.
+    pub beside: Option<usize>,
+    /// The comparison with the film in half floats.
+    pub versus: Option<Versus>,
+    /// What the film costs, for the report.
+    cost: Cost,
+    /// How the film is looked at.
+    pub zoom: Zoom,
+    /// Frames that the timeline shows, first and number; `None`: all.
+    pub reach: Option<(f32, f32)>,
     /// How far it is.
     pub phase: Phase,
     /// Playhead.
@@ -339,12 +386,22 @@ pub struct State {
     pub shown: Shown,
     /// The true picture's.
     pub truth: Shown,
+    /// Textures of what is shown beside it: the other picture, the difference.
+    pub others: [Shown; 2],
+    /// The difference that is shown, and of which two.
+    pub difference: Option<(Arc<Frame>, [Arc<Frame>; 2])>,
     /// Thumbnails.
     pub thumbs: Thumbs,
     /// Frame behind the first screen.
     pub still: Option<Arc<Frame>>,
     /// What has to happen outside.
     pub effects: Vec<Effect>,
+    /// How far the film was when its device was lost.
+    was: Option<Phase>,
+    /// Films begun so far.
+    pub films: u64,
+    /// Made frames that were kept when the film last went back; the recorder asks and forgets.
+    pub kept: usize,
 }
 
 impl State {
@@ -360,6 +417,11 @@ impl State {
             job,
             film: Film::default(),
             takes: Vec::new(),
+            beside: None,
+            versus: None,
+            cost: Cost::default(),
+            zoom: Zoom::default(),
+            reach: None,
             phase: Phase::Empty,
             play: Play::default(),
             history: History::default(),
@@ -390,9 +452,14 @@ impl State {
             times: WindowTimes::default(),
             shown: Shown::default(),
             truth: Shown::default(),
+            others: Default::default(),
+            difference: None,
             thumbs: Thumbs::default(),
             still,
             effects: Vec::new(),
+            was: None,
+            films: 0,
+            kept: usize::MAX,
         }
     }
 
@@ -481,31 +548,178 @@ impl State {
 
     /// Goes back to a frame and takes another way from there; what came after is kept as a take.
     pub fn back_to(&mut self, frame: usize) {
+        self.back_along(frame, Vec::new());
+    }
+
+    fn back_along(&mut self, frame: usize, lead: Vec<(Step, Widths)>) {
         let keep = (frame + 1).clamp(self.film.given, self.len().max(self.film.given));
         let made = keep - self.film.given;
         let can = matches!(
             self.phase,
             Phase::Making | Phase::Stopped | Phase::Finished | Phase::Failed(_)
         );
-        if !can || keep >= self.len() {
+        if !can || (keep >= self.len() && lead.is_empty()) {
             return;
         }
         let shots = self.film.shots.split_off(keep);
         self.film.slots.truncate(keep);
-        self.takes.push(Take {
-            from: keep - 1,
-            shots,
-        });
+        if !shots.is_empty() {
+            self.takes.push(Take {
+                from: keep - 1,
+                shots,
+            });
+        }
+        if let Some(v) = &mut self.versus {
+            v.cut(made);
+        }
+        self.kept = self.kept.min(made);
         self.thumbs.cut(keep);
         self.history.cut(made);
         self.drift.cut(made);
         self.play.live(keep);
         self.phase = Phase::GoingBack(0, made);
-        self.say(format!(
-            "going back: the film up to here is made again, {}",
-            say::n(made, "frame")
-        ));
-        self.command(Command::BackTo(made));
+        self.say(format!("going back to frame {}", self.film.given + made));
+        self.command(Command::BackTo(made, lead));
+    }
+
+    /// Takes a way that was left once more, the last one or the one that is played beside the film; what was made in its
+    /// place is kept as a take.
+    pub fn redo(&mut self) {
+        let last = self.takes.len().checked_sub(1);
+        let can = matches!(
+            self.phase,
+            Phase::Making | Phase::Stopped | Phase::Finished | Phase::Failed(_)
+        );
+        let Some(at) = self.beside.or(last).filter(|_| can) else {
+            return;
+        };
+        if self.len() <= self.takes[at].from {
+            self.warn("the film was taken back beyond where that take begins");
+            return;
+        }
+        self.leave();
+        let take = self.takes.remove(at);
+        self.beside = None;
+        let lead = take.shots.iter();
+        let lead = lead.filter_map(|s| Some((s.step?, s.widths))).collect();
+        self.back_along(take.from, lead);
+        self.say("the same way again: the same frames, byte for byte");
+    }
+
+    /// Plays the next take beside the film, after the last none.
+    pub fn next_beside(&mut self) {
+        self.beside = match self.beside.map_or(0, |i| i + 1) {
+            i if i < self.takes.len() => Some(i),
+            _ => None,
+        };
+        if self.takes.is_empty() {
+            self.warn("no way was left yet: undo a frame, or go on from another one");
+        }
+    }
+
+    /// Makes the same film beside it in half floats, or no more.
+    pub fn toggle_compare(&mut self) {
+        if self.versus.take().is_some() {
+            self.command(Command::Compare(false));
+        } else if self.film.made() > 0 {
+            self.versus = Some(Versus::default());
+            self.beside = None;
+            self.say("the film is made once more in 16 bit, from its beginning; then both go on");
+            self.command(Command::Compare(true));
+        }
+    }
+
+    /// What made the film, for its file.
+    pub fn recipe(&self) -> Recipe {
+        let (film, job) = (&self.film, &self.film.job);
+        let mut recipe = Recipe::new();
+        let window = match job.window {
+            0 => serde_json::Value::Null,
+            n => n.into(),
+        };
+        recipe
+            .set("model", film.model.clone())
+            .set("film", job.film)
+            .set("given_frames", film.given)
+            .set("frames", film.made())
+            .set("camera", film.camera())
+            .set("seed", job.seed)
+            .set("steps", film.steps)
+            .set("window", window)
+            .set("sink", job.sink)
+            .set("width", film.size[0])
+            .set("height", film.size[1])
+            .set("fps", film.fps)
+            .set("device", self.device.title.clone())
+            .set("driver", self.device.driver.clone());
+        let mut widths: Vec<(usize, String)> = Vec::new();
+        for (i, shot) in film.shots[film.given..].iter().enumerate() {
+            let name = shot.widths.name();
+            if widths.last().is_none_or(|(_, last)| *last != name) {
+                widths.push((i, name));
+            }
+        }
+        let [k, v] = job.settings();
+        recipe
+            .set("cache_type_k", k)
+            .set("cache_type_v", v)
+            .set("kv_span", job.span)
+            .set("kv_recent", job.recent)
+            .set("kv_sink", job.exact);
+        if widths.len() > 1 {
+            // What a command line cannot repeat is told all the same.
+            let list = widths
+                .into_iter()
+                .map(|(i, name)| format!("frame {i}: {name}"));
+            recipe.set("widths", list.collect::<Vec<_>>().join(", "));
+        }
+        recipe
+    }
+
+    fn own_frames(&self) -> Vec<Arc<Frame>> {
+        let made = &self.film.shots[self.film.given..];
+        made.iter().map(|s| s.frame.clone()).collect()
+    }
+
+    /// Saves the comparison as a report.
+    pub fn save_report(&mut self) {
+        let Some(v) = self.versus.as_ref().filter(|v| !v.quality.is_empty()) else {
+            return;
+        };
+        let (given, made) = self.film.shots.split_at(self.film.given);
+        let job = &self.film.job;
+        let camera = self.film.camera();
+        let last = made.last().map_or(job.widths, |s| s.widths);
+        let report = Report {
+            place: (job.film, self.film.name.clone()),
+            seed: job.seed,
+            walk: Walk {
+                given: given.iter().map(|s| Frame::clone(&s.frame)).collect(),
+                given_poses: given.iter().map(|s| s.pose).collect(),
+                poses: made.iter().map(|s| s.pose).collect(),
+            },
+            own: self.own_frames(),
+            exact: v.frames.clone(),
+            costs: [self.cost.clone(), v.exact.clone()],
+            setting: (last.name(), job.command(&camera)),
+            camera,
+            model: self.film.model.clone(),
+            device: (
+                self.device.title.clone(),
+                self.device.driver.clone(),
+                self.device.tier,
+            ),
+            sizes: (
+                self.film.size,
+                self.film.chunk_frames,
+                self.film.steps,
+                job.window,
+                job.sink,
+            ),
+            weights: job.weights,
+        };
+        self.say("writing the report");
+        self.effects.push(Effect::SaveReport(Box::new(report)));
     }
 
     /// Goes back by one chunk of made frames.
@@ -649,7 +863,7 @@ impl State {
     /// Takes what the worker says.
     pub fn hear(&mut self, message: Message) {
         match message {
-            Message::Opened(caps) => {
+            Message::Opened(caps, _) => {
                 self.device = DeviceInfo::of(&caps);
                 self.planned = None;
             }
@@ -663,6 +877,27 @@ impl State {
             }
             Message::Pass(pass, passes) => self.film.pass = (pass, passes),
             Message::Made(made) => self.made(*made),
+            Message::Compared(c) => {
+                // While the film goes back, what comes is still of the way that it leaves.
+                if self.versus.is_some() && !matches!(self.phase, Phase::GoingBack(..)) {
+                    let own = self.own_frames();
+                    self.versus.iter_mut().for_each(|v| v.push(&c, &own));
+                }
+            }
+            Message::CompareEnded(None) => {}
+            Message::CompareEnded(Some(why)) => {
+                self.versus = None;
+                self.warn(format!("the comparison ended: {why}"));
+            }
+            Message::Lost(made) => {
+                self.was = Some(self.phase.clone());
+                self.phase = Phase::GoingBack(0, made);
+                self.warn(format!(
+                    "the graphics driver restarted; {} {} made again on a new device, then the film goes on",
+                    say::n(made, "frame"),
+                    if made == 1 { "is" } else { "are" }
+                ));
+            }
             Message::Again(done, of) => {
                 if let Phase::GoingBack(..) = self.phase {
                     self.phase = Phase::GoingBack(done, of);
@@ -670,10 +905,18 @@ impl State {
             }
             Message::WentBack(made, held) => {
                 self.film.hold(&held);
-                self.phase = Phase::Making;
+                // A film that was stopped when its device was lost stays so.
+                self.phase = match self.was.take() {
+                    Some(was @ (Phase::Stopped | Phase::Finished)) => was,
+                    _ => Phase::Making,
+                };
+                if self.note.warns || self.note.text.starts_with("the same way") {
+                    return;
+                }
                 self.say(format!("another way from frame {}", self.film.given + made));
             }
             Message::Bits(widths, frame) => {
+                self.widths = widths;
                 self.history.changes.push(Change {
                     frame,
                     name: match widths.k == widths.v {
@@ -704,6 +947,9 @@ impl State {
 
     fn begun(&mut self, begun: Begun) {
         let Event::Plan {
+            model,
+            frames,
+            chunks,
             fps,
             width,
             height,
@@ -724,6 +970,8 @@ impl State {
         let shots: Vec<Shot> = shots.collect();
         self.film = Film {
             name: begun.film_name,
+            model,
+            chunk_frames: frames.div_ceil(chunks.max(1)),
             given: shots.len(),
             slots: vec![Slot::Page; shots.len()],
             shots,
@@ -734,7 +982,14 @@ impl State {
             job: begun.job,
             pass: (0, steps),
         };
+        self.films += 1;
         self.takes.clear();
+        self.beside = None;
+        self.cost = Cost::default();
+        self.reach = None;
+        if let Some(v) = &mut self.versus {
+            *v = Versus::default();
+        }
         self.thumbs.cut(0);
         self.history = History::default();
         self.drift = Drift::default();
@@ -780,7 +1035,17 @@ impl State {
             &made.kv,
             self.film.layers,
             halves,
+            made.other,
         );
+        let own = made
+            .memory
+            .device_bytes
+            .saturating_sub(made.other + made.memory.viewer_bytes);
+        self.cost.push(&made.kv, own, made.split.total);
+        if self.versus.is_some() {
+            let frames = self.own_frames();
+            self.versus.iter_mut().for_each(|v| v.measure(&frames));
+        }
         self.history.push(sample);
         self.ledger = made.memory;
         self.kv = Some(Box::new(made.kv));

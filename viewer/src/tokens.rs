@@ -44,7 +44,7 @@ pub struct Tokens {
     /// Cache states: exact, 8, 4, 3, 2 bits.
     pub bits: [Color32; 5],
     /// Memory by purpose, in the order of [`crate::memory::Part`].
-    pub parts: [Color32; 8],
+    pub parts: [Color32; 9],
     /// Text on a state's colour, by state.
     pub on_bits: [Color32; 5],
 }
@@ -84,6 +84,7 @@ pub const DARK: Tokens = Tokens {
         rgb(0xd477b4),
         rgb(0xa8593a),
         rgb(0xb5b4ba),
+        rgb(0x4f86b0),
         rgb(0x4a515c),
         rgb(0xffd98a),
         rgb(0x7563cf),
@@ -129,6 +130,7 @@ pub const LIGHT: Tokens = Tokens {
         rgb(0xb0508e),
         rgb(0x7c4122),
         rgb(0x8c8c90),
+        rgb(0x2f6f9f),
         rgb(0xc4c8ce),
         rgb(0x5e3b00),
         rgb(0x8672dc),

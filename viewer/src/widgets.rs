@@ -34,6 +34,8 @@ pub enum Icon {
     Settings,
     /// Two sheets: copy.
     Copy,
+    /// Two pictures.
+    Compare,
 }
 
 impl Icon {
@@ -119,6 +121,11 @@ impl Icon {
                 for y in [3.0, 7.0, 11.0] {
                     bar(2.5, y, 11.0, 2.0);
                 }
+            }
+            Icon::Compare => {
+                bar(2.0, 3.0, 5.0, 10.0);
+                let right = Rect::from_min_size(point(9.0, 3.0), vec2(5.0, 10.0));
+                p.rect_stroke(right, 0.0, stroke, StrokeKind::Inside);
             }
             Icon::Copy => {
                 let back = Rect::from_min_size(point(5.0, 2.0), vec2(8.0, 8.0));

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use longtake::cache::{Held, KvFigures};
 use longtake::frame::Frame;
-use longtake::gpu::{Caps, Device, Purpose, Select};
+use longtake::gpu::{self, Caps, Device, Purpose, Select};
 use longtake::rollout::event::{Event, MemoryUse, PassKind};
 use longtake::rollout::{self, ModelSource, Session, Walk};
 use longtake::world::{self, OnWall, Path, Pose, SeedFilm, Step};
@@ -31,8 +31,12 @@ pub enum Command {
     Continue,
     /// Code spans from now on at these widths.
     Bits(Widths),
-    /// Go back to the first so many made frames, and on from there.
-    BackTo(usize),
+    /// Go back to the first so many made frames, and on from there along these steps, each at these widths; after them as ever.
+    BackTo(usize, Vec<(Step, Widths)>),
+    /// Make the same film beside it with every span in half floats, or no more.
+    Compare(bool),
+    /// The window found the device lost.
+    Recover,
     /// Work on another device; the film ends.
     Device(Select),
 }
@@ -41,7 +45,9 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Message {
     /// A device is open.
-    Opened(Box<Caps>),
+    Opened(Box<Caps>, Device),
+    /// The driver gave the device up with so many frames made; another is opened and the film made again up to there.
+    Lost(usize),
     /// What a film would take, or why it cannot be.
     Planned(Box<Result<Event, Fault>>),
     /// Loading begins; the given frames of the film.
@@ -52,6 +58,10 @@ pub enum Message {
     Pass(u32, u32),
     /// A chunk.
     Made(Box<Made>),
+    /// A chunk of the film that this one is compared with.
+    Compared(Box<Compared>),
+    /// That film ended, and why where it was not asked for.
+    CompareEnded(Option<String>),
     /// A replay after going back: (frames made again, frames to make again).
     Again(usize, usize),
     /// The replay is done: the film has so many made frames, and this is in the cache.
@@ -92,14 +102,31 @@ pub struct Made {
     pub truth: Vec<Option<Arc<Frame>>>,
     /// Seconds by phase.
     pub split: Split,
-    /// Device memory.
+    /// Device memory of this film.
     pub memory: MemoryUse,
+    /// Device bytes of the film that it is compared with.
+    pub other: u64,
     /// The cache.
     pub kv: KvFigures,
     /// Who is in it.
     pub held: Vec<Held>,
     /// Main memory of this process, where it is known.
     pub main_bytes: Option<u64>,
+}
+
+/// A chunk of the film in half floats.
+#[derive(Debug)]
+pub struct Compared {
+    /// Its frames before it.
+    pub first: usize,
+    /// Its pictures.
+    pub frames: Vec<Frame>,
+    /// Its cache.
+    pub kv: KvFigures,
+    /// Seconds it took.
+    pub secs: f64,
+    /// Device bytes of that film.
+    pub bytes: u64,
 }
 
 /// Seconds of one chunk.
@@ -232,12 +259,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread on an open device. `wake` is called after every message; `json`: events also go to standard output.
+    /// Starts the thread on an open device; `select` opens it again where it is lost. `wake` is called after every message; `json`: events also go to standard output.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(
         device: Device,
+        select: Select,
         json: bool,
         wake: Box<dyn Fn() + Send>,
     ) -> std::io::Result<(Worker, Receiver<Message>)> {
@@ -246,9 +274,13 @@ impl Worker {
         let reins = Arc::new(Reins::default());
         let mut engine = Engine {
             device,
+            select,
             reins: reins.clone(),
             run: None,
+            twin: None,
+            compares: false,
             making: false,
+            recovered: None,
             out: Out {
                 messages,
                 wake,
@@ -275,18 +307,24 @@ impl Worker {
 
 struct Engine {
     device: Device,
+    select: Select,
     reins: Arc<Reins>,
     run: Option<Run>,
+    /// The film in half floats that it is compared with.
+    twin: Option<Twin>,
+    /// There should be one.
+    compares: bool,
     making: bool,
+    /// Made frames when a device was lost last: a second loss at the same place is a fault.
+    recovered: Option<usize>,
     out: Out,
 }
 
 impl Engine {
     fn serve(&mut self, inbox: &Receiver<Command>) {
-        self.out
-            .send(Message::Opened(Box::new(self.device.caps().clone())));
+        self.opened();
         loop {
-            let command = if self.making {
+            let command = if self.making || self.is_behind() {
                 match inbox.try_recv() {
                     Ok(c) => Some(c),
                     Err(TryRecvError::Empty) => None,
@@ -304,9 +342,21 @@ impl Engine {
             };
             if let Err(fault) = done {
                 self.making = false;
+                (self.twin, self.compares) = (None, false);
                 self.out.send(Message::Fault(Box::new(fault)));
             }
         }
+    }
+
+    fn opened(&self) {
+        let caps = Box::new(self.device.caps().clone());
+        self.out.send(Message::Opened(caps, self.device.clone()));
+    }
+
+    /// The film in half floats has frames to make that this one has.
+    fn is_behind(&self) -> bool {
+        let made = self.twin.as_ref().map_or(0, |t| t.made);
+        self.compares && self.run.as_ref().is_some_and(|r| made < r.path.len())
     }
 
     fn obey(&mut self, command: Command) -> Result<(), Fault> {
@@ -317,7 +367,7 @@ impl Engine {
             }
             Command::Start(job) => {
                 // The old film's memory first.
-                self.run = None;
+                (self.run, self.twin, self.recovered) = (None, None, None);
                 self.run = Some(Run::start(&self.device, job, &self.out)?);
                 self.making = true;
             }
@@ -329,46 +379,206 @@ impl Engine {
                     self.out.send(Message::Bits(widths, run.path.len()));
                 }
             }
-            Command::BackTo(frames) => {
+            Command::BackTo(frames, lead) => {
+                let before = Use::of(&self.device);
+                if self.twin.as_mut().is_some_and(|t| !t.back_to(frames)) {
+                    // It is made again from its beginning.
+                    self.twin = None;
+                }
+                if let Some(twin) = &mut self.twin {
+                    twin.held = twin.held.and(Use::of(&self.device).less(before));
+                }
                 if let Some(run) = self.run.take() {
-                    let run = run.back_to(&self.device, frames, &self.out)?;
-                    self.out
-                        .send(Message::WentBack(run.path.len(), run.session.held()));
-                    self.run = Some(run);
-                    self.making = true;
+                    self.back(run, frames, lead)?;
                 }
             }
+            Command::Compare(on) => {
+                self.compares = on;
+                self.twin = None;
+                if !on {
+                    self.out.send(Message::CompareEnded(None));
+                }
+            }
+            Command::Recover if self.device.is_lost() => self.recover()?,
+            Command::Recover => {}
             Command::Device(select) => {
-                self.run = None;
+                (self.run, self.twin) = (None, None);
                 self.making = false;
                 self.device = Device::open(&select).map_err(|e| Fault::of(&e.into()))?;
-                let caps = Box::new(self.device.caps().clone());
-                self.out.send(Message::Opened(caps));
+                self.select = select;
+                self.opened();
             }
         }
         Ok(())
     }
 
+    /// Goes back to `frames` made ones, and on along `lead`.
+    fn back(&mut self, run: Run, frames: usize, lead: Vec<(Step, Widths)>) -> Result<(), Fault> {
+        let mut run = run;
+        if !run.cut_back(frames, &self.out)? {
+            run = run.back_to(&self.device, frames, &self.out)?;
+        }
+        run.lead = lead.into();
+        self.out
+            .send(Message::WentBack(run.path.len(), run.session.held()));
+        self.run = Some(run);
+        self.making = true;
+        Ok(())
+    }
+
     fn make(&mut self) -> Result<(), Fault> {
+        if self.is_behind() {
+            if let Err(e) = self.compare() {
+                (self.twin, self.compares) = (None, false);
+                if is_loss(&e) {
+                    return self.recover();
+                }
+                let why = Fault::of(&e).causes.first().cloned();
+                self.out.send(Message::CompareEnded(why));
+            }
+            return Ok(());
+        }
         let Some(run) = &mut self.run else {
             self.making = false;
             return Ok(());
         };
+        run.other = self.twin.as_ref().map(|t| t.held).unwrap_or_default();
         match run.make(&self.device, &self.reins, &self.out) {
             Ok(Some(made)) => self.out.send(Message::Made(Box::new(made))),
             Ok(None) => {
                 self.making = false;
                 self.out.send(Message::Finished);
             }
+            Err(e) if is_loss(&e) && self.recovered != Some(run.path.len()) => self.recover()?,
             Err(e) => return Err(Fault::of(&e).at(run.path.len(), self.device.caps())),
+        }
+        Ok(())
+    }
+
+    /// Makes the next chunk of the film in half floats.
+    fn compare(&mut self) -> Result<(), rollout::Error> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let before = Use::of(&self.device);
+        let mut twin = match self.twin.take() {
+            Some(twin) => twin,
+            None => Twin::load(&self.device, &run.job)?,
+        };
+        let (first, n) = (twin.made, run.chunk_frames.min(run.path.len() - twin.made));
+        let poses = &run.poses[run.given + first..][..n];
+        twin.session.push_poses(poses)?;
+        let begun = Instant::now();
+        let chunk = twin.session.next_chunk(&mut |_| {})?;
+        twin.made += n;
+        // This thread is the only one that allocates for films, so what came or went meanwhile is the twin's.
+        twin.held = twin.held.and(Use::of(&self.device).less(before));
+        self.out.send(Message::Compared(Box::new(Compared {
+            first,
+            frames: chunk.map_or_else(Vec::new, |c| c.frames),
+            kv: twin.session.kv(),
+            secs: begun.elapsed().as_secs_f64(),
+            bytes: twin.held.total(),
+        })));
+        self.twin = Some(twin);
+        Ok(())
+    }
+
+    /// Opens the device again and makes the film again up to its last finished chunk.
+    fn recover(&mut self) -> Result<(), Fault> {
+        let made = self.run.as_ref().map_or(0, |r| r.path.len());
+        self.recovered = Some(made);
+        self.twin = None;
+        self.out.send(Message::Lost(made));
+        let (run, was_making) = (self.run.take(), self.making);
+        self.device = Device::open(&self.select).map_err(|e| {
+            let fault = Fault::of(&e.into());
+            Fault {
+                again: true,
+                ..fault.at(made, self.device.caps())
+            }
+        })?;
+        self.opened();
+        if let Some(mut run) = run {
+            run.is_dead = true;
+            let lead = run.lead.clone().into();
+            self.back(run, made, lead)?;
+            self.making = was_making;
         }
         Ok(())
     }
 }
 
+fn is_loss(e: &rollout::Error) -> bool {
+    matches!(e, rollout::Error::Gpu(gpu::Error::Lost { .. }))
+}
+
+/// Device bytes by purpose, the window's left out.
+#[derive(Debug, Clone, Copy, Default)]
+struct Use([i64; 5]);
+
+impl Use {
+    fn of(device: &Device) -> Use {
+        let m = memory(device);
+        let of = [
+            m.weights_bytes,
+            m.cache_bytes,
+            m.spans_bytes,
+            m.activations_bytes,
+            m.scratch_bytes,
+        ];
+        Use(of.map(|n| n as i64))
+    }
+
+    fn and(self, other: Use) -> Use {
+        Use(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    fn less(self, other: Use) -> Use {
+        Use(std::array::from_fn(|i| self.0[i] - other.0[i]))
+    }
+
+    fn total(self) -> u64 {
+        self.0.iter().sum::<i64>().max(0) as u64
+    }
+}
+
+/// The same film, seed and way with every span in half floats.
+struct Twin {
+    session: Session,
+    made: usize,
+    chunk_frames: usize,
+    held: Use,
+}
+
+impl Twin {
+    /// Goes back in place; false where that is too far.
+    fn back_to(&mut self, frames: usize) -> bool {
+        if self.made <= frames {
+            return true;
+        }
+        let whole = frames / self.chunk_frames;
+        let chunks = u32::try_from(whole).unwrap_or(u32::MAX);
+        let can = self.session.undo_reach() <= chunks;
+        let done = can && self.session.back_to(chunks, &mut |_| {}).is_ok();
+        self.made = whole * self.chunk_frames;
+        done
+    }
+
+    fn load(device: &Device, job: &Job) -> Result<Twin, rollout::Error> {
+        let job = job.in_halves();
+        let (model, _, walk, config) =
+            settle(&job).map_err(|f| rollout::Error::Setting(f.headline))?;
+        Ok(Twin {
+            session: Session::open(device, &model, walk, job.most, &config)?,
+            made: 0,
+            chunk_frames: model.config.chunk_frames as usize,
+            held: Use::default(),
+        })
+    }
+}
+
 /// Model, walk and settings of a job.
 fn settle(job: &Job) -> Result<(ModelSource, SeedFilm, Walk, rollout::Config), Fault> {
-    let model = ModelSource::rooms().map_err(|e| Fault::of(&e))?;
+    let model = job.source().map_err(|e| Fault::of(&e))?;
     let film = SeedFilm::load(job.film).map_err(|e| Fault::plain(&e.to_string()))?;
     let given = job.given.clamp(1, film.frames.len());
     let walk = Walk {
@@ -397,6 +607,8 @@ struct Run {
     poses: Vec<Pose>,
     /// What led to the made ones.
     path: Vec<Step>,
+    /// Steps to take first, each at these widths.
+    lead: VecDeque<(Step, Widths)>,
     /// The way on while nobody steers.
     tour: VecDeque<Step>,
     /// Made frames when the reins were taken.
@@ -404,8 +616,13 @@ struct Run {
     /// Widths, and the number of made frames from which on they hold.
     bits: Vec<(usize, Widths)>,
     chunk_frames: usize,
+    layers: u64,
     /// Seconds of coding so far.
     encoded: f64,
+    /// What the film holds that this one is compared with.
+    other: Use,
+    /// Its device is lost, or its session failed.
+    is_dead: bool,
 }
 
 impl Run {
@@ -422,7 +639,7 @@ impl Run {
                 .take(run.given)
                 .map(|(f, p)| (f.clone(), *p))
                 .collect(),
-            layers: run.layers()?,
+            layers: run.layers,
         })));
         Ok(run)
     }
@@ -439,18 +656,17 @@ impl Run {
             truths: film.frames.iter().cloned().map(Arc::new).collect(),
             film,
             path: Vec::new(),
+            lead: job.camera.iter().map(|s| (*s, job.widths)).collect(),
             tour: VecDeque::new(),
             taken: None,
             bits: vec![(0, job.widths)],
             chunk_frames: model.config.chunk_frames as usize,
+            layers: u64::from(model.config.layers),
             encoded: 0.0,
+            other: Use::default(),
+            is_dead: false,
             job,
         })
-    }
-
-    fn layers(&self) -> Result<u64, Fault> {
-        let model = ModelSource::rooms().map_err(|e| Fault::of(&e))?;
-        Ok(u64::from(model.config.layers))
     }
 
     /// The true picture at a pose, where the walk has one.
@@ -473,7 +689,11 @@ impl Run {
         if reins.steering.load(Ordering::Relaxed) {
             self.taken.get_or_insert(self.path.len());
             self.tour.clear();
+            self.lead.clear();
             return reins.step();
+        }
+        if let Some((step, _)) = self.lead.pop_front() {
+            return step;
         }
         if let Some(from) = self.taken.take() {
             // Back the way it was steered: a tour knows single actions only, and these may not lead to where it stands.
@@ -507,11 +727,28 @@ impl Run {
     ) -> Result<Option<Made>, rollout::Error> {
         let n = self.chunk_frames.min(self.job.most - self.path.len());
         let first = self.path.len();
+        // A way that is taken again is taken at the widths that it had.
+        let again = self.lead.front().map(|(_, widths)| *widths);
+        if let Some(widths) = again.filter(|w| self.bits.last().is_some_and(|(_, now)| now != w)) {
+            self.set_bits(widths)
+                .map_err(|f| rollout::Error::Setting(f.headline))?;
+            out.send(Message::Bits(widths, first));
+        }
         for _ in 0..n {
             let step = self.step(reins);
             self.go(step)?;
         }
-        self.chunk(first, device, out)
+        let made = self.chunk(first, device, out);
+        if made.is_err() {
+            self.is_dead = true;
+            // The chunk was not finished: a film that goes on after this does so from the last one that was.
+            let now = self.bits.last().map_or(self.job.widths, |(_, now)| *now);
+            for step in self.path.drain(first..).rev() {
+                self.lead.push_front((step, now));
+            }
+            self.poses.truncate(self.given + first);
+        }
+        made
     }
 
     /// Takes a step into the session's way.
@@ -583,15 +820,42 @@ impl Run {
                 .map(|((frame, pose), step)| (frame, *pose, *step))
                 .collect(),
             split,
-            memory: self.session.memory(),
+            memory: own(device, self.other),
+            other: self.other.total(),
             kv,
             held: self.session.held(),
             main_bytes: main_bytes(),
         }))
     }
 
+    /// Cuts the film back in place; false where what is kept for that does not reach so far, or the device is gone.
+    fn cut_back(&mut self, frames: usize, out: &Out) -> Result<bool, Fault> {
+        let whole = frames.min(self.path.len()) / self.chunk_frames;
+        let frames = whole * self.chunk_frames;
+        let chunks = u32::try_from(whole).unwrap_or(u32::MAX);
+        if chunks < self.session.undo_reach() || self.is_dead {
+            return Ok(false);
+        }
+        self.session
+            .back_to(chunks, &mut |event| out.event(&event))
+            .map_err(|e| Fault::of(&e))?;
+        self.path.truncate(frames);
+        self.poses.truncate(self.given + frames);
+        self.tour.clear();
+        self.taken = None;
+        // Codecs are as they were then; widths that were chosen later still hold from here on.
+        let now = self.bits.last().map_or(self.job.widths, |(_, now)| *now);
+        self.bits.retain(|(at, _)| *at == 0 || *at < frames);
+        if self.bits.last().is_some_and(|(_, then)| *then != now) {
+            self.set_bits(now)?;
+        }
+        let kv = self.session.kv();
+        self.encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
+        Ok(true)
+    }
+
     /// The same film up to `frames`, made again: the same seed on the same device gives the same bytes, and the cache is as
-    /// it was. Cutting the cache back in place would take its place here.
+    /// it was.
     fn back_to(self, device: &Device, frames: usize, out: &Out) -> Result<Run, Fault> {
         let Run {
             job,
@@ -603,6 +867,7 @@ impl Run {
         drop(session);
         let frames = frames.min(path.len()) / self.chunk_frames * self.chunk_frames;
         let mut run = Run::load(device, job)?;
+        run.lead.clear();
         for first in (0..frames).step_by(self.chunk_frames) {
             for (_, widths) in bits.iter().skip(1).filter(|(at, _)| *at == first) {
                 run.set_bits(*widths)?;
@@ -641,6 +906,22 @@ fn memory(device: &Device) -> MemoryUse {
         device_bytes: l.total(),
         peak_device_bytes: l.peak(),
     }
+}
+
+/// The ledger without the film that this one is compared with; `device_bytes` is everything.
+fn own(device: &Device, other: Use) -> MemoryUse {
+    let mut m = memory(device);
+    let of = [
+        &mut m.weights_bytes,
+        &mut m.cache_bytes,
+        &mut m.spans_bytes,
+        &mut m.activations_bytes,
+        &mut m.scratch_bytes,
+    ];
+    for (bytes, less) in of.into_iter().zip(other.0) {
+        *bytes = bytes.saturating_add_signed(-less);
+    }
+    m
 }
 
 /// Main memory that this process holds, on Linux.

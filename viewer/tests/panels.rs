@@ -87,6 +87,45 @@ fn picture_of_a_narrow_window_with_statistics_at_two_pixels_a_point() {
 }
 
 #[test]
+fn picture_of_a_comparison() {
+    picture(
+        "compare-dark",
+        support::compared(52),
+        [1440.0, 900.0],
+        Theme::Dark,
+        1.0,
+    );
+}
+
+#[test]
+fn picture_of_a_comparison_in_daylight_at_two_pixels_a_point() {
+    picture(
+        "compare-light-2x",
+        support::compared(52),
+        [1180.0, 720.0],
+        Theme::Light,
+        2.0,
+    );
+}
+
+#[test]
+fn picture_of_a_take_beside_the_film() {
+    let mut s = support::running(52);
+    s.back_to(24 + 30);
+    s.phase = Phase::Stopped;
+    s.next_beside();
+    s.play.seek(24 + 30, s.len());
+    picture("take-dark", s, [1180.0, 720.0], Theme::Dark, 1.0);
+}
+
+#[test]
+fn picture_of_the_loading() {
+    let mut s = support::loading();
+    s.hear(Message::Given(9, Default::default()));
+    picture("loading-dark", s, [1180.0, 720.0], Theme::Dark, 1.0);
+}
+
+#[test]
 fn picture_of_an_error() {
     let mut s = support::running(52);
     s.hear(Message::Fault(Box::new(fault(52))));
@@ -217,10 +256,98 @@ fn undo_goes_back_a_frame_and_keeps_the_take() {
     let mut h = plain(support::running(20));
     h.key_press_modifiers(Modifiers::CTRL, Key::Z);
     h.run_steps(2);
-    assert!(matches!(&commands(&mut h)[..], [Command::BackTo(19)]));
+    assert!(matches!(&commands(&mut h)[..], [Command::BackTo(19, lead)] if lead.is_empty()));
     assert_eq!(h.state().film.made(), 19);
     assert_eq!(h.state().takes[0].shots.len(), 1);
     assert_eq!(h.state().phase, Phase::GoingBack(0, 19));
+}
+
+#[test]
+fn redo_takes_the_left_way_again_and_b_plays_it_beside() {
+    let mut h = plain(support::running(20));
+    h.state_mut().back_to(24 + 9);
+    let _ = commands(&mut h);
+    h.state_mut().phase = Phase::Making;
+    press(&mut h, Key::B);
+    assert_eq!(h.state().beside, Some(0));
+    assert!(h.query_by_label("Take it again").is_some());
+    let take: Vec<_> = h.state().takes[0]
+        .shots
+        .iter()
+        .filter_map(|s| s.step)
+        .collect();
+    h.key_press_modifiers(Modifiers::CTRL | Modifiers::SHIFT, Key::Z);
+    h.run_steps(2);
+    let sent = commands(&mut h);
+    let [Command::BackTo(10, lead)] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(lead.iter().map(|(s, _)| *s).collect::<Vec<_>>(), take);
+    assert!(h.state().takes.is_empty() && h.state().beside.is_none());
+}
+
+#[test]
+fn comparing_is_asked_for_swapped_and_saved() {
+    let mut h = plain(support::running(20));
+    press(&mut h, Key::C);
+    assert!(matches!(&commands(&mut h)[..], [Command::Compare(true)]));
+    press(&mut h, Key::C);
+    assert!(matches!(&commands(&mut h)[..], [Command::Compare(false)]));
+    let mut h = plain(support::compared(30));
+    press(&mut h, Key::X);
+    assert!(h.state().versus.as_ref().is_some_and(|v| v.swapped));
+    h.get_by_label("Save report").click();
+    h.run_steps(2);
+    let effects = std::mem::take(&mut h.state_mut().effects);
+    let [Effect::SaveReport(report)] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    let folder = std::env::temp_dir().join(format!("longtake-report-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let page = longtake_viewer::save::report(&folder, "a.html", report).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("data:image/png") && html.contains("Both runs start"));
+    let json = std::fs::read_to_string(folder.join("a.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["runs"][1]["frames"].as_array().map(Vec::len), Some(30));
+    assert!(
+        json["runs"][1]["frames"][0]["psnr"].is_null(),
+        "equal at first"
+    );
+    assert!(json["runs"][1]["frames"][29]["psnr"].as_f64().is_some());
+    std::fs::remove_dir_all(&folder).ok();
+}
+
+#[test]
+fn the_wheel_looks_closer_where_the_pointer_is_and_two_clicks_show_all() {
+    let mut h = plain(support::running(20));
+    let at = egui::pos2(300.0, 300.0);
+    h.event(egui::Event::PointerMoved(at));
+    h.run_steps(1);
+    for _ in 0..6 {
+        h.event(egui::Event::MouseWheel {
+            unit: egui::MouseWheelUnit::Point,
+            delta: egui::vec2(0.0, 120.0),
+            phase: egui::TouchPhase::Move,
+            source: egui::MouseWheelSource::Unknown,
+            modifiers: Modifiers::NONE,
+        });
+        h.run_steps(4);
+    }
+    let zoom = h.state().zoom;
+    assert!(zoom.times > 2.0, "{zoom:?}");
+    assert!(zoom.middle.x < 0.5 && zoom.middle.y < 0.5, "{zoom:?}");
+}
+
+#[test]
+fn a_lost_device_is_told_and_the_film_goes_on() {
+    let mut s = support::running(20);
+    s.hear(Message::Lost(20));
+    assert_eq!(s.phase, Phase::GoingBack(0, 20));
+    assert!(s.note.warns && s.note.text.contains("20 frames are made again"));
+    s.hear(Message::Again(20, 20));
+    s.hear(Message::WentBack(20, Vec::new()));
+    assert_eq!((s.phase.clone(), s.len()), (Phase::Making, 44));
 }
 
 #[test]
@@ -240,7 +367,11 @@ fn an_error_is_copied_and_enter_takes_the_way_on() {
 
 #[test]
 fn what_can_be_pressed_has_a_name() {
-    for state in [support::empty(), support::running(20)] {
+    for state in [
+        support::empty(),
+        support::running(20),
+        support::compared(20),
+    ] {
         let h = plain(state);
         use egui::accesskit::Role;
         let roles = [Role::Button, Role::Slider, Role::Image, Role::CheckBox];

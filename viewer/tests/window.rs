@@ -121,6 +121,14 @@ impl Picture {
         [self.rgb[i], self.rgb[i + 1], self.rgb[i + 2]]
     }
 
+    /// Pixels of about a colour in a part: thin lines are smoothed.
+    fn near(&self, x: std::ops::Range<usize>, y: std::ops::Range<usize>, rgb: [u8; 3]) -> usize {
+        let is_near = |p: [u8; 3]| p.iter().zip(rgb).all(|(a, b)| a.abs_diff(b) < 64);
+        y.flat_map(|y| x.clone().map(move |x| (x, y)))
+            .filter(|(x, y)| is_near(self.at(*x, *y)))
+            .count()
+    }
+
     /// Pixels of a colour in a part.
     fn count(&self, x: std::ops::Range<usize>, y: std::ops::Range<usize>, rgb: [u8; 3]) -> usize {
         y.flat_map(|y| x.clone().map(move |x| (x, y)))
@@ -208,6 +216,22 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
     wait(&events, "another chunk", |e| {
         (e["event"] == "frames_ready").then_some(())
     });
+    // Undo leaves a take behind; the film beside itself in 16 bit.
+    tool("xdotool", &["key", "ctrl+z"]);
+    wait(&events, "the film to be cut back", |e| {
+        (e["event"] == "cut_back").then_some(())
+    });
+    wait(&events, "another chunk", |e| {
+        (e["event"] == "frames_ready").then_some(())
+    });
+    tool("xdotool", &["key", "c"]);
+    for _ in 0..2 {
+        wait(&events, "a chunk after catching up", |e| {
+            (e["event"] == "frames_ready").then_some(())
+        });
+    }
+    let compared = folder.join("compared.png");
+    assert!(tool("import", &["-window", "root", compared.to_str().unwrap()]).0);
     tool("xdotool", &["key", "q"]);
     let times = wait(&events, "the window's own times", |e| {
         (e["event"] == "window").then(|| e.clone())
@@ -226,6 +250,12 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
         2 * in_bars(&after, EXACT) < in_bars(&before, EXACT),
         "fewer exact frames are left"
     );
+    // The take's line below the bars, and the curve in the middle of the film's place, are in the accent.
+    let compared = Picture::of(&compared);
+    let accent = [0x8f, 0xb8, 0xff];
+    let take = compared.near(all.clone(), SIZE.1 - 50..SIZE.1 - 26, accent);
+    let curve = compared.near(60..880, 320..540, accent);
+    assert!(take > 10 && curve > 50, "{take} and {curve} pixels");
     // The chosen cell wears a white frame, and the film shows many colours.
     let white = [0xf1, 0xf3, 0xf5];
     assert!(after.count(1190..1280, 75..145, white) > 150);

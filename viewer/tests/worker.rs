@@ -10,8 +10,18 @@ use longtake_viewer::job::{Job, Width, Widths};
 use longtake_viewer::worker::{Command, Made, Message, Worker};
 
 fn start() -> Option<(Worker, std::sync::mpsc::Receiver<Message>)> {
-    match Device::open(&Select::default()) {
-        Ok(device) => Some(Worker::start(device, false, Box::new(|| {})).unwrap()),
+    on_device().map(|(worker, messages, _)| (worker, messages))
+}
+
+/// The worker, and the device that it began on.
+fn on_device() -> Option<(Worker, std::sync::mpsc::Receiver<Message>, Device)> {
+    let select = Select::default();
+    match Device::open(&select) {
+        Ok(device) => {
+            let started = Worker::start(device.clone(), select, false, Box::new(|| {}));
+            let (worker, messages) = started.unwrap();
+            Some((worker, messages, device))
+        }
         Err(e) => {
             assert!(std::env::var_os("LONGTAKE_REQUIRE_GPU").is_none(), "{e}");
             eprintln!("SKIPPED: needs a device");
@@ -75,7 +85,7 @@ fn going_back_and_the_same_way_again_gives_the_same_bytes() {
         frames.extend(chunk.frames.into_iter().map(|(f, ..)| f));
     }
     next(&messages, |m| matches!(m, Message::Finished).then_some(()));
-    assert!(worker.send(Command::BackTo(5)));
+    assert!(worker.send(Command::BackTo(5, Vec::new())));
     let back = next(&messages, |m| match m {
         Message::WentBack(made, _) => Some(made),
         _ => None,
@@ -131,4 +141,140 @@ fn settings_that_do_not_go_together_are_told_and_the_worker_lives() {
     assert!(fault.causes[0].contains("window of 2"), "{fault:?}");
     assert!(worker.send(Command::Start(job(1))));
     assert_eq!(made(&messages).first, 0);
+}
+
+#[test]
+fn a_lost_device_is_opened_again_and_the_film_goes_on_as_it_was() {
+    let Some((worker, messages, device)) = on_device() else {
+        return;
+    };
+    assert!(worker.send(Command::Start(job(6))));
+    let whole: Vec<Frame> = (0..6).map(|_| made(&messages).frames.remove(0).0).collect();
+    next(&messages, |m| matches!(m, Message::Finished).then_some(()));
+    assert!(worker.send(Command::Start(job(6))));
+    let mut frames = Vec::new();
+    for _ in 0..3 {
+        frames.push(made(&messages).frames.remove(0).0);
+    }
+    device.lose();
+    let (mut lost, mut opened) = (None, false);
+    while frames.len() < 6 {
+        match messages.recv_timeout(Duration::from_secs(300)).unwrap() {
+            Message::Made(mut chunk) => {
+                assert_eq!(chunk.first, frames.len());
+                frames.push(chunk.frames.remove(0).0);
+            }
+            Message::Lost(made) => {
+                assert_eq!(made, frames.len(), "what was finished is not lost");
+                lost = Some(made);
+            }
+            Message::Opened(_, new) => {
+                assert!(!new.is_lost() && device.is_lost());
+                opened = true;
+            }
+            Message::Fault(fault) => panic!("{fault:?}"),
+            _ => {}
+        }
+    }
+    assert!(lost.is_some() && opened);
+    assert!(frames == whole, "the same film");
+}
+
+#[test]
+fn a_way_that_was_left_is_taken_again_byte_for_byte() {
+    let Some((worker, messages)) = start() else {
+        return;
+    };
+    assert!(worker.send(Command::Start(job(6))));
+    let (mut take, mut turned) = (Vec::new(), 0);
+    while take.len() < 6 {
+        match messages.recv_timeout(Duration::from_secs(300)).unwrap() {
+            Message::Made(chunk) => {
+                take.extend(chunk.frames);
+                if take.len() == 3 {
+                    worker.send(Command::Bits(Widths::both(Width::Two)));
+                }
+            }
+            Message::Bits(_, at) => turned = at,
+            Message::Fault(fault) => panic!("{fault:?}"),
+            _ => {}
+        }
+    }
+    next(&messages, |m| matches!(m, Message::Finished).then_some(()));
+    assert!((3..6).contains(&turned), "{turned}");
+    let back = |lead| {
+        worker.send(Command::BackTo(2, lead));
+        next(&messages, |m| {
+            matches!(m, Message::WentBack(2, _)).then_some(())
+        });
+    };
+    // Another way in its place, at other widths.
+    let steering = |on| {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        worker.reins.steering.store(on, order);
+    };
+    let turn = match take[2].2.to_string().as_str() {
+        "right" => 4,
+        _ => 5,
+    };
+    steering(true);
+    worker.reins.key(turn, true);
+    back(Vec::new());
+    assert_ne!(made(&messages).frames[0].2, take[2].2);
+    steering(false);
+    worker.reins.release();
+    let widths = |i: usize| Widths::both(if i < turned { Width::Four } else { Width::Two });
+    let lead = take.iter().enumerate().skip(2);
+    back(lead.map(|(i, (_, _, step))| (*step, widths(i))).collect());
+    for (i, (frame, pose, step)) in take.iter().enumerate().skip(2) {
+        let again = made(&messages);
+        assert_eq!(
+            (again.first, again.frames[0].1, again.frames[0].2),
+            (i, *pose, *step)
+        );
+        assert!(&again.frames[0].0 == frame, "frame {i}");
+    }
+}
+
+#[test]
+fn the_film_in_half_floats_catches_up_and_is_the_film_where_nothing_is_coded() {
+    let Some((worker, messages)) = start() else {
+        return;
+    };
+    let exact = Job {
+        widths: Widths::both(Width::Exact),
+        ..job(5)
+    };
+    assert!(worker.send(Command::Start(exact)));
+    let mut own = vec![made(&messages).frames.remove(0).0];
+    worker.send(Command::Compare(true));
+    let mut other = Vec::new();
+    let mut bytes = (0, 0);
+    while other.len() < 5 {
+        match messages.recv_timeout(Duration::from_secs(300)).unwrap() {
+            Message::Made(mut chunk) => {
+                if chunk.other > 0 {
+                    // What both hold is on one device, and nothing is counted twice.
+                    let m = &chunk.memory;
+                    let parts = m.weights_bytes
+                        + m.cache_bytes
+                        + m.spans_bytes
+                        + m.activations_bytes
+                        + m.scratch_bytes
+                        + m.viewer_bytes;
+                    assert_eq!(parts + chunk.other, m.device_bytes);
+                    bytes = (m.weights_bytes, chunk.other);
+                }
+                own.push(chunk.frames.remove(0).0);
+            }
+            Message::Compared(chunk) => {
+                assert_eq!(chunk.first, other.len());
+                other.extend(chunk.frames);
+            }
+            Message::Fault(fault) => panic!("{fault:?}"),
+            _ => {}
+        }
+    }
+    assert!(own == other, "same seed, same way, same cache: same bytes");
+    assert!(bytes.0 > 0 && bytes.1 > bytes.0, "{bytes:?}");
 }

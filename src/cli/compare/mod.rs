@@ -1,52 +1,22 @@
 //! `longtake compare`: the same seeds under several settings of the cache, against one of them, as a report.
 
-mod bars;
-mod files;
-mod measure;
-mod picture;
-mod plot;
 mod protocol;
-mod report_html;
-mod report_parts;
-mod rows;
 mod run;
 mod setting;
-mod tables;
 
 use anyhow::Context as _;
+use longtake::compare::{self, Comparison, Files};
 use longtake::gpu::Device;
 use longtake::rollout::Session;
-use serde::Serialize;
 
 pub(super) use self::setting::Setting;
-pub(super) use self::tables::aligned;
 
-use self::files::Files;
-use self::measure::Run;
-use self::picture::Strip;
-use self::protocol::Protocol;
-use self::rows::Row;
 use self::run::{Studio, Trial};
 use super::args::{CompareArgs, Voice, WorldArgs};
 use super::fault::{Fault, INTERRUPTED};
 use super::job::Scene;
 use super::stop::Stop;
 use super::{Clock, generate, say};
-
-/// Version of the JSON; raised when a field changes its meaning or goes away.
-const SCHEMA: u32 = 1;
-
-/// Everything that the three files are written from.
-#[derive(Debug, Serialize)]
-struct Comparison {
-    schema: u32,
-    protocol: Protocol,
-    /// One a setting, over all films and seeds.
-    settings: Vec<Row>,
-    runs: Vec<Run>,
-    #[serde(skip)]
-    strips: Vec<Strip>,
-}
 
 /// Compares; gives the exit code. Whatever ends it early, comparisons that are whole are reported.
 pub(super) fn run(args: &CompareArgs, voice: &Voice, clock: Clock) -> anyhow::Result<u8> {
@@ -86,7 +56,7 @@ pub(super) fn run(args: &CompareArgs, voice: &Voice, clock: Clock) -> anyhow::Re
             }
         };
         if strips.is_empty() {
-            strips = picture::strips(scene, &trial);
+            strips = compare::strips(&scene.walk, &trial.runs, &trial.films);
         }
         let Trial { runs: more, .. } = trial;
         runs.extend(more);
@@ -95,19 +65,13 @@ pub(super) fn run(args: &CompareArgs, voice: &Voice, clock: Clock) -> anyhow::Re
     if whole == 0 {
         return Err(fault.unwrap_or_else(|| Fault::NothingWhole.into()));
     }
-    let protocol = Protocol::new(args, &scenes, &seeds, &caps, (whole, of));
-    let comparison = Comparison {
-        schema: SCHEMA,
-        protocol,
-        settings: rows::rows(&runs),
-        runs,
-        strips,
-    };
+    let protocol = protocol::of(args, &scenes, &seeds, &caps, (whole, of));
+    let comparison = Comparison::new(protocol, runs, strips);
     files.write(&comparison)?;
     if let Some(err) = fault {
         let kept = format!(
             "stopped; {whole} of {of} comparisons are whole, they are in {}",
-            files.html.display()
+            files.html().display()
         );
         return Err(err.context(kept));
     }
@@ -118,13 +82,13 @@ pub(super) fn run(args: &CompareArgs, voice: &Voice, clock: Clock) -> anyhow::Re
 fn tell(args: &CompareArgs, voice: &Voice, comparison: &Comparison, files: &Files) {
     // Whoever listened may have gone; the files are there.
     if args.json {
-        let _ = say::result(&format!("{}\n", files::json(comparison)));
+        let _ = say::result(&format!("{}\n", compare::json(comparison)));
         return;
     }
     if !voice.quiet {
-        say::message(&tables::terminal(comparison));
+        say::message(&compare::terminal(comparison));
     }
-    let _ = say::result(&format!("{}\n", files.html.display()));
+    let _ = say::result(&format!("{}\n", files.html().display()));
 }
 
 fn seeds(args: &CompareArgs) -> Result<Vec<u64>, Fault> {

@@ -1,11 +1,11 @@
 //! The runs themselves: each setting on a device opened for it alone, all with the same noise, compared as raw frames.
 
 use anyhow::Context as _;
+use longtake::compare::{CacheFigures, Heard, Role, Run, Which};
 use longtake::frame::Frame;
 use longtake::rollout::{Config, Session};
 
-use super::measure::{self, Role, Run};
-use super::setting::{CacheFigures, Heard, Setting};
+use super::setting::Setting;
 use crate::cli::args::{CompareArgs, Voice};
 use crate::cli::fault::Fault;
 use crate::cli::job::{self, Scene};
@@ -157,26 +157,17 @@ impl Trial {
         reference: Option<&Take>,
         made: &Take,
     ) -> anyhow::Result<()> {
-        let frames = match reference {
-            Some(reference) => measure::by_frame(&made.frames, &reference.frames)?,
-            None => Vec::new(),
-        };
-        let base = reference.unwrap_or(made);
-        let over = |a: f64, b: f64| (0.0 < b).then(|| a / b);
-        self.runs.push(Run {
+        let which = Which {
             film: scene.film_idx,
             seed,
             setting: setting.to_string(),
             role,
             bytes_of,
-            smaller_than_reference: base.cache.cache_bytes as f64
-                / (made.cache.cache_bytes as f64).max(1.0),
-            attention_ratio: over(made.cache.attention_secs, base.cache.attention_secs),
-            windows: measure::by_window(&frames),
-            frames,
-            truth: measure::to_truth(&made.frames, &scene.walk)?,
-            cache: made.cache.clone(),
-        });
+        };
+        let reference = reference.map(|take| (take.frames.as_slice(), &take.cache));
+        let film = (made.frames.as_slice(), &made.cache);
+        self.runs
+            .push(Run::new(which, film, reference, &scene.walk)?);
         self.films.push(made.frames.clone());
         Ok(())
     }

@@ -1,10 +1,9 @@
 //! What was measured, as a table and as JSON.
 
+use longtake::compare::aligned;
 use longtake::dump::{Attended, Measured, TensorCost};
 use longtake::ops::BiasFix;
 use serde_json::{Value, json};
-
-use crate::cli::compare::aligned;
 
 /// One setting on every layer.
 #[derive(Debug)]

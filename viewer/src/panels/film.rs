@@ -6,13 +6,15 @@ use egui::{
 };
 
 use crate::pictures::WHOLE;
-use crate::state::{Phase, State};
+use crate::state::{Phase, State, Zoom};
 use crate::tokens;
 use crate::widgets::keycap;
 use crate::worker::KEYS;
 
-use super::{error, first, statistics};
+use super::{compare, error, first, statistics};
 
+/// Times that the film can be looked at more closely.
+const MOST_ZOOM: f32 = 16.0;
 /// Points that the pointer is dragged for a turn of 22.5 degrees.
 const DRAG_TURN: f32 = 60.0;
 
@@ -35,18 +37,39 @@ pub fn show(ui: &mut Ui, s: &mut State) {
     let Some(frame) = frame else {
         return;
     };
+    let is_plain = !matches!(s.phase, Phase::Empty | Phase::Failed(_)) && !s.is_empty();
+    if is_plain && (s.versus.is_some() || s.beside.is_some()) {
+        drive(ui, s, &response);
+        describe(s, &response);
+        match s.versus.is_some() {
+            true => compare::show(ui, s, area),
+            false => compare::take(ui, s, area),
+        }
+        if s.steering {
+            badge(ui, s, area);
+        }
+        return;
+    }
     let rect = fit(area, [frame.width, frame.height], ui.pixels_per_point());
+    let rect = match s.zoom.times > 1.0 && is_plain {
+        true => enlarged(rect, area, s.zoom),
+        false => rect,
+    };
     let texture = s.shown.texture(ui.ctx(), &frame);
     let tint = match s.phase {
         Phase::Empty | Phase::Failed(_) => 72,
         Phase::Loading(..) if s.is_empty() => 72,
         _ => 255,
     };
-    ui.painter().rect_filled(rect, 0.0, tokens::DARK.stage);
-    ui.painter()
-        .image(texture, rect, WHOLE, Color32::from_gray(tint));
+    let inside = ui.painter().with_clip_rect(area);
+    inside.rect_filled(rect, 0.0, tokens::DARK.stage);
+    inside.image(texture, rect, WHOLE, Color32::from_gray(tint));
     drive(ui, s, &response);
+    if is_plain {
+        look(ui, s, &response, rect, area);
+    }
     describe(s, &response);
+    let rect = rect.intersect(area.shrink(2.0));
     if s.steering {
         let line = Stroke::new(2.0, t.steer);
         ui.painter()
@@ -88,6 +111,36 @@ fn fit(area: Rect, [w, h]: [u32; 2], ppp: f32) -> Rect {
     Rect::from_min_size(pos2(round(corner.x), round(corner.y)), size)
 }
 
+/// The film's place when it is looked at more closely.
+fn enlarged(fit: Rect, area: Rect, zoom: Zoom) -> Rect {
+    let size = fit.size() * zoom.times;
+    Rect::from_min_size(area.center() - zoom.middle * size, size)
+}
+
+/// The wheel looks closer where the pointer is; without the reins a drag moves the picture, two clicks show all of it.
+fn look(ui: &Ui, s: &mut State, response: &Response, rect: Rect, area: Rect) {
+    let wheel = ui.input(|i| i.smooth_scroll_delta.y + 400.0 * (i.zoom_delta() - 1.0));
+    if let Some(at) = response.hover_pos()
+        && wheel != 0.0
+    {
+        let times = (s.zoom.times * (wheel / 240.0).exp()).clamp(1.0, MOST_ZOOM);
+        // What lies under the pointer stays under it.
+        let point = (at - rect.min) / rect.size();
+        let size = rect.size() / s.zoom.times * times;
+        s.zoom = Zoom {
+            times,
+            middle: point - (at - area.center()) / size,
+        };
+    }
+    if response.dragged() && !s.steering && s.zoom.times > 1.0 {
+        s.zoom.middle -= response.drag_delta() / rect.size();
+    }
+    s.zoom.middle = s.zoom.middle.clamp(vec2(0.0, 0.0), vec2(1.0, 1.0));
+    if response.double_clicked() || s.zoom.times <= 1.0 {
+        s.zoom = Zoom::default();
+    }
+}
+
 /// Clicks take the reins; drags turn.
 fn drive(ui: &mut Ui, s: &mut State, response: &Response) {
     let can = !s.is_empty() && !matches!(s.phase, Phase::Empty | Phase::Failed(_));
@@ -117,8 +170,6 @@ fn drive(ui: &mut Ui, s: &mut State, response: &Response) {
                 .turns
                 .fetch_sub(turns as i32, std::sync::atomic::Ordering::Relaxed);
         }
-    } else if response.double_clicked() {
-        s.play.live(s.len());
     }
 }
 

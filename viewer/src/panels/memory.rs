@@ -217,6 +217,9 @@ fn legend(ui: &mut Ui, s: &State) {
     let mut over = None;
     for part in Part::ALL.into_iter().rev() {
         let bytes = x.of(part);
+        if part == Part::Other && bytes == 0 {
+            continue;
+        }
         let (rect, response) =
             ui.allocate_exact_size(vec2(ui.available_width(), 17.0), Sense::hover());
         if response.hovered() {

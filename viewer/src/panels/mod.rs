@@ -1,6 +1,7 @@
 //! The panes, each a function over [`State`], and how they share the window.
 
 pub mod bits;
+pub mod compare;
 pub mod error;
 pub mod film;
 pub mod first;

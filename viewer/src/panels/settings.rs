@@ -17,9 +17,7 @@ pub fn show(ui: &mut Ui, s: &mut State) {
         .show(ui, |ui| {
             ui.add_space(10.0);
             title(ui, "Next film", "");
-            line(ui, "Model", |ui| {
-                ui.label("rooms (built in)");
-            });
+            model(ui, s);
             line(ui, "Walk", |ui| {
                 ComboBox::from_id_salt("walk")
                     .width(140.0)
@@ -41,17 +39,23 @@ pub fn show(ui: &mut Ui, s: &mut State) {
             s.job.most = most as usize;
             divider(ui);
             title(ui, "Its memory", "");
-            small(ui, "Window", &mut s.job.window, 8..=4096);
+            small(ui, "Window", &mut s.job.window, 0..=4096);
             small(ui, "Sink", &mut s.job.sink, 0..=512);
             small(ui, "Keep exact", &mut s.job.recent, 0..=64);
             small(ui, "Span", &mut s.job.span, 1..=64);
             line(ui, "Codec", |ui| {
                 ComboBox::from_id_salt("codec")
                     .width(140.0)
-                    .selected_text(FAMILIES[s.job.family].1)
+                    .selected_text(match &s.job.named {
+                        Some((at, [k, v])) if *at == s.job.widths && k != v => format!("{k}/{v}"),
+                        Some((at, [k, _])) if *at == s.job.widths => k.clone(),
+                        _ => FAMILIES[s.job.family].1.to_owned(),
+                    })
                     .show_ui(ui, |ui| {
                         for (i, (_, name)) in FAMILIES.iter().enumerate() {
-                            ui.selectable_value(&mut s.job.family, i, *name);
+                            if ui.selectable_value(&mut s.job.family, i, *name).clicked() {
+                                s.job.named = None;
+                            }
                         }
                     })
                     .response
@@ -60,6 +64,8 @@ pub fn show(ui: &mut Ui, s: &mut State) {
             fits(ui, s);
             divider(ui);
             device(ui, s);
+            divider(ui);
+            theme(ui);
             divider(ui);
             path(ui, s);
             divider(ui);
@@ -77,6 +83,67 @@ pub fn show(ui: &mut Ui, s: &mut State) {
             });
             ui.add_space(10.0);
         });
+}
+
+/// The built-in model, or a folder that is typed.
+fn model(ui: &mut Ui, s: &mut State) {
+    let mut folder = s.job.model.is_some();
+    line(ui, "Model", |ui| {
+        ComboBox::from_id_salt("model")
+            .width(140.0)
+            .selected_text(if folder {
+                "a folder"
+            } else {
+                "rooms (built in)"
+            })
+            .show_ui(ui, |ui| {
+                ui.selectable_value(&mut folder, false, "rooms (built in)");
+                ui.selectable_value(&mut folder, true, "a folder");
+            })
+            .response
+            .accessible_name("Model");
+    });
+    if !folder {
+        s.job.model = None;
+        return;
+    }
+    let mut text = s
+        .job
+        .model
+        .as_ref()
+        .map_or(String::new(), |p| p.display().to_string());
+    let edit =
+        egui::TextEdit::singleline(&mut text).hint_text("with config.json and weights.safetensors");
+    ui.add_sized([232.0, 24.0], edit)
+        .accessible_name("Folder of the model");
+    s.job.model = Some(text.into());
+}
+
+/// Colours of the window.
+fn theme(ui: &mut Ui) {
+    use egui::ThemePreference as Theme;
+    let word = |theme: Theme| match theme {
+        Theme::System => "as the system",
+        Theme::Dark => "dark",
+        Theme::Light => "light",
+    };
+    let now = ui.ctx().options(|o| o.theme_preference);
+    let mut chosen = now;
+    line(ui, "Theme", |ui| {
+        ComboBox::from_id_salt("theme")
+            .width(140.0)
+            .selected_text(word(now))
+            .show_ui(ui, |ui| {
+                for theme in [Theme::System, Theme::Dark, Theme::Light] {
+                    ui.selectable_value(&mut chosen, theme, word(theme));
+                }
+            })
+            .response
+            .accessible_name("Theme");
+    });
+    if chosen != now {
+        ui.ctx().set_theme(chosen);
+    }
 }
 
 /// A name and its control in fixed columns.

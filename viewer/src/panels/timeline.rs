@@ -11,6 +11,9 @@ use crate::state::{Phase, Slot, State};
 use crate::tokens::{self, Tokens};
 use crate::widgets::{Bricks, Icon, Press, bar};
 
+/// Fewest frames that the timeline can show.
+const LEAST_REACH: f32 = 24.0;
+
 /// Shows it.
 pub fn show(ui: &mut Ui, s: &mut State, narrow: bool) {
     transport(ui, s, narrow);
@@ -126,7 +129,7 @@ fn buttons(ui: &mut Ui, s: &mut State, narrow: bool) {
         enabled: s.film.made() > 1 && !matches!(s.phase, Phase::GoingBack(..) | Phase::Loading(..)),
         ..Press::word("Undo frame").key("Ctrl Z")
     };
-    let tip = "Goes back a frame and on from there; the film up to it is made again, byte for byte";
+    let tip = "Goes back a frame, and on from there another way; this one is kept as a take";
     if undo.show(ui).on_hover_text(tip).clicked() {
         s.undo();
     }
@@ -162,18 +165,20 @@ struct Strip {
     bars: Rect,
     labels: Rect,
     takes: Option<Rect>,
-    /// Frames that the width stands for.
-    frames: usize,
+    /// First frame at the left edge, and frames that the width stands for.
+    reach: (f32, f32),
 }
 
 impl Strip {
     fn x(&self, frame: f32) -> f32 {
-        self.bars.left() + frame / self.frames as f32 * self.bars.width()
+        let (first, frames) = self.reach;
+        self.bars.left() + (frame - first) / frames * self.bars.width()
     }
 
     fn frame(&self, x: f32) -> usize {
         let share = ((x - self.bars.left()) / self.bars.width()).clamp(0.0, 1.0);
-        (share * self.frames as f32) as usize
+        let (first, frames) = self.reach;
+        (first + share * frames).max(0.0) as usize
     }
 }
 
@@ -190,7 +195,7 @@ fn strip(ui: &mut Ui, s: &mut State, narrow: bool) {
         bars: down(if narrow { 18.0 } else { 72.0 }, 24.0),
         labels: down(if narrow { 45.0 } else { 99.0 }, 18.0),
         takes: (!narrow).then(|| down(119.0, 14.0)),
-        frames: scale(s.len().max(s.film.given), s.film.fps.max(8)),
+        reach: reach(ui, s, rect, &response),
     };
     let top = strip.thumbs.unwrap_or(strip.bars).top();
     let well = Rect::from_min_max(pos2(rect.left(), top), strip.bars.max);
@@ -228,10 +233,38 @@ fn strip(ui: &mut Ui, s: &mut State, narrow: bool) {
     pointer(ui, s, &strip, &response);
 }
 
+/// The part of the film that is shown: all of it, or what the wheel chose, which then goes with the playhead.
+fn reach(ui: &Ui, s: &mut State, rect: Rect, response: &egui::Response) -> (f32, f32) {
+    let all = scale(s.len().max(s.film.given), s.film.fps.max(8)) as f32;
+    let (mut first, mut frames) = s.reach.unwrap_or((0.0, all));
+    let wheel = ui.input(|i| i.smooth_scroll_delta.y);
+    if let Some(at) = response.hover_pos()
+        && wheel != 0.0
+        && !s.is_empty()
+    {
+        let share = (at.x - rect.left()) / rect.width();
+        let under = first + share * frames;
+        frames = (frames * (-wheel / 240.0).exp()).clamp(LEAST_REACH.min(all), all);
+        first = under - share * frames;
+    } else if s.reach.is_some() && (s.play.moving || s.play.follow) {
+        let at = s.play.at as f32;
+        if at < first || first + 0.95 * frames < at {
+            first = at - 0.5 * frames;
+        }
+    }
+    first = first.clamp(0.0, (all - frames).max(0.0));
+    s.reach = match response.double_clicked() || all <= frames {
+        true => None,
+        false => Some((first, frames)),
+    };
+    s.reach.unwrap_or((0.0, all))
+}
+
 fn ruler(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
     let fps = s.film.fps.max(8) as f32;
     let given = s.film.given as f32;
-    let points = strip.bars.width() / strip.frames as f32 * fps;
+    let (from, frames) = strip.reach;
+    let points = strip.bars.width() / frames * fps;
     let steps = [
         1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
     ];
@@ -241,7 +274,8 @@ fn ruler(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
         .unwrap_or(3600.0);
     let font = TextStyle::Small.resolve(ui.style());
     let p = ui.painter();
-    for i in 0.. {
+    let skipped = ((from - given) / fps / step).ceil().max(0.0) as u32;
+    for i in skipped.. {
         let secs = step * i as f32;
         let x = strip.x(given + secs * fps).round();
         if strip.ruler.right() - 1.0 < x {
@@ -278,7 +312,7 @@ fn ruler(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
 fn thumbs(ui: &Ui, s: &mut State, strip: &Strip, row: Rect) {
     s.thumbs.begin();
     let n = s.film.shots.len();
-    let end = strip.x(n as f32);
+    let end = strip.x(n as f32).min(row.right());
     let p = ui
         .painter()
         .with_clip_rect(Rect::from_min_max(row.min, pos2(end, row.bottom())));
@@ -303,11 +337,13 @@ fn colour(slot: Slot, t: &Tokens) -> (Option<u32>, Color32) {
 
 fn bars(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
     let mut bricks = Bricks::new(ui.pixels_per_point());
-    let wide = strip.bars.width() / strip.frames as f32;
+    let wide = strip.bars.width() / strip.reach.1;
     let foot = strip.bars.bottom();
     let pixel = 1.0 / ui.pixels_per_point();
     if wide >= pixel {
-        for (i, slot) in s.film.slots.iter().enumerate() {
+        let (first, frames) = strip.reach;
+        let shown = s.film.slots.iter().enumerate().skip(first as usize);
+        for (i, slot) in shown.take(frames as usize + 2) {
             let (bits, ink) = colour(*slot, t);
             bar(
                 &mut bricks,
@@ -320,7 +356,7 @@ fn bars(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
     } else {
         // Several frames a pixel: the tallest speaks for them.
         let mut x = strip.bars.left();
-        while strip.frame(x) < s.film.slots.len() {
+        while strip.frame(x) < s.film.slots.len() && x < strip.bars.right() {
             let (a, b) = (
                 strip.frame(x),
                 strip.frame(x + pixel).max(strip.frame(x) + 1),
@@ -334,8 +370,10 @@ fn bars(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
             x += pixel;
         }
     }
-    let p = ui.painter();
-    bricks.paint(p);
+    let p = ui
+        .painter()
+        .with_clip_rect(strip.bars.expand2(vec2(0.0, 1.0)));
+    bricks.paint(&p);
     // The chunk in the making fills from below.
     if s.phase == Phase::Making {
         let n = s.film.slots.len() as f32;
@@ -367,7 +405,7 @@ fn bars(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
 
 /// Runs of one state under the bars, in words where they fit.
 fn labels(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
-    let p = ui.painter();
+    let p = ui.painter().with_clip_rect(strip.labels);
     let font = TextStyle::Small.resolve(ui.style());
     let slots = &s.film.slots;
     let mut start = 0;
@@ -377,7 +415,8 @@ fn labels(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
             .iter()
             .take_while(|x| x.name() == name)
             .count();
-        let (a, b) = (strip.x(start as f32), strip.x((start + run) as f32));
+        let a = strip.x(start as f32).max(strip.bars.left());
+        let b = strip.x((start + run) as f32).min(strip.bars.right());
         let (_, ink) = colour(slots[start], t);
         let y = strip.labels.top() + 2.0;
         if b - a > 6.0 {
@@ -398,11 +437,13 @@ fn labels(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
     }
 }
 
-fn takes(ui: &Ui, s: &State, strip: &Strip, row: Rect, t: &Tokens) {
-    let p = ui.painter();
+fn takes(ui: &mut Ui, s: &mut State, strip: &Strip, row: Rect, t: &Tokens) {
+    let clip = Rect::from_min_max(pos2(row.left(), strip.bars.top()), row.max + vec2(0.0, 3.0));
+    let p = ui.painter().with_clip_rect(clip);
     let font = TextStyle::Small.resolve(ui.style());
     // The newest lies on top; older ones that would cross it are left out.
-    let Some((i, take)) = s.takes.iter().enumerate().next_back() else {
+    let newest = s.takes.len().checked_sub(1);
+    let Some((i, take)) = s.beside.or(newest).and_then(|i| Some((i, s.takes.get(i)?))) else {
         return;
     };
     let a = strip.x((take.from + 1) as f32);
@@ -420,7 +461,18 @@ fn takes(ui: &Ui, s: &State, strip: &Strip, row: Rect, t: &Tokens) {
         take.from.saturating_sub(s.film.given),
         say::n(take.shots.len(), "frame")
     );
-    p.text(pos2(b + 8.0, y), Align2::LEFT_CENTER, text, font, t.weak);
+    let label = p.text(pos2(b + 8.0, y), Align2::LEFT_CENTER, &text, font, t.weak);
+    let place = Rect::from_min_max(pos2(a, row.top()), pos2(label.right(), row.bottom()));
+    let response = ui.interact(place.intersect(row), Id::unique("take"), Sense::click());
+    let is_beside = s.beside == Some(i);
+    response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_beside, &text));
+    crate::widgets::focus_ring(ui, &response, place, t);
+    if response
+        .on_hover_text("Play it beside the film [B]; take it again [Ctrl Shift Z]")
+        .clicked()
+    {
+        s.beside = if is_beside { None } else { Some(i) };
+    }
 }
 
 fn marks(p: &Painter, s: &State, strip: &Strip, well: Rect, t: &Tokens) {
@@ -437,7 +489,7 @@ fn marks(p: &Painter, s: &State, strip: &Strip, well: Rect, t: &Tokens) {
 }
 
 fn heads(ui: &Ui, s: &State, strip: &Strip, well: Rect, t: &Tokens) {
-    let p = ui.painter();
+    let p = &ui.painter().with_clip_rect(well.expand2(vec2(7.0, 16.0)));
     let font = TextStyle::Body.resolve(ui.style());
     let edge = strip.x(s.len() as f32 + 1.0);
     let word = match s.phase {
@@ -475,7 +527,22 @@ fn heads(ui: &Ui, s: &State, strip: &Strip, well: Rect, t: &Tokens) {
 
 fn pointer(ui: &mut Ui, s: &mut State, strip: &Strip, response: &egui::Response) {
     let n = s.len();
+    let start = Id::unique("timeline A-B");
+    let shift = ui.input(|i| i.modifiers.shift);
     if let Some(at) = response.interact_pointer_pos()
+        && shift
+        && (response.drag_started() || response.dragged())
+    {
+        // The stretch that is drawn with Shift held is repeated.
+        let frame = strip.frame(at.x).min(n - 1);
+        if response.drag_started() {
+            ui.data_mut(|d| d.insert_temp(start, frame));
+        }
+        let from = ui.data(|d| d.get_temp::<usize>(start)).unwrap_or(frame);
+        if from != frame {
+            s.play.repeat = Repeat::Between(from.min(frame), from.max(frame));
+        }
+    } else if let Some(at) = response.interact_pointer_pos()
         && (response.dragged() || response.clicked())
     {
         s.leave();

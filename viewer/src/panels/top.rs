@@ -53,6 +53,16 @@ pub fn show(ui: &mut Ui, s: &mut State, narrow: bool) {
             if settings.show(ui).clicked() {
                 s.show.settings = !s.show.settings;
             }
+            let compare = Press {
+                icon: Some(Icon::Compare),
+                on: s.versus.is_some(),
+                enabled: s.film.made() > 0,
+                ..press(Press::word("Compare").key("C"), narrow)
+            };
+            let tip = "This film beside the same one in 16 bit, with their difference";
+            if compare.show(ui).on_hover_text(tip).clicked() {
+                s.toggle_compare();
+            }
             if !narrow {
                 ui.add_space(4.0);
                 ui.add(

@@ -8,7 +8,7 @@ use longtake::rollout::event::{Event, MemoryUse};
 use longtake::world::SeedFilm;
 use longtake_viewer::job::{Job, Width, Widths};
 use longtake_viewer::state::State;
-use longtake_viewer::worker::{Begun, Made, Message, Reins, Split};
+use longtake_viewer::worker::{Begun, Compared, Made, Message, Reins, Split};
 
 /// Bytes of a frame in 16 bit: 48 tokens, 4 heads of 64, K and V, 6 layers.
 const FRAME: u64 = 48 * 4 * 64 * 2 * 2 * 6;
@@ -27,6 +27,7 @@ pub fn empty() -> State {
     s.device.title = "A card (vulkan)".into();
     s.device.driver = "driver 1.2.3".into();
     s.device.kind = "a card of its own";
+    s.device.tier = "portable f32";
     s.device.free = Some(6 << 30);
     s.devices = vec![s.device.title.clone()];
     // The panes ask for a plan once; the answer comes as from the worker.
@@ -64,15 +65,18 @@ fn plan(job: &Job) -> Event {
     }
 }
 
-/// A film of `made` frames, exact at first, at 4 bit from frame 16 on and at 2 bit from frame 40 on.
-pub fn running(made: usize) -> State {
+/// A film whose given frames are on their way into the cache.
+pub fn loading() -> State {
     let mut s = empty();
     s.start();
     s.effects.clear();
+    begin(&mut s);
+    s
+}
+
+fn begin(s: &mut State) -> SeedFilm {
     let film = SeedFilm::load(s.job.film).expect("it is embedded");
-    let frames: Vec<_> = film.frames.iter().zip(&film.poses).collect();
-    let given = s.job.given;
-    let own = |i: usize| (frames[i].0.clone(), *frames[i].1);
+    let own = |i: usize| (film.frames[i].clone(), film.poses[i]);
     s.hear(Message::Begun(Box::new(Begun {
         job: Job {
             widths: Widths::both(Width::Exact),
@@ -80,9 +84,46 @@ pub fn running(made: usize) -> State {
         },
         film_name: film.name.clone(),
         plan: plan(&s.job),
-        given: (0..given).map(own).collect(),
+        given: (0..s.job.given).map(own).collect(),
         layers: LAYERS,
     })));
+    film
+}
+
+/// The same beside itself in half floats: equal at first, then farther and farther apart.
+pub fn compared(made: usize) -> State {
+    let mut s = running(made);
+    s.toggle_compare();
+    s.effects.clear();
+    for i in 0..made {
+        let mut frame = longtake::frame::Frame::clone(&s.film.shots[s.job.given + i].frame);
+        for (at, v) in frame.rgb.iter_mut().enumerate() {
+            let far = i.saturating_sub(17) / 3;
+            *v = v.saturating_add((at * 6007 % (far + 1)) as u8);
+        }
+        s.hear(Message::Compared(Box::new(Compared {
+            first: i,
+            frames: vec![frame],
+            kv: figures(&[Held {
+                frames: 0..(s.job.given + i) as i64,
+                bits: None,
+            }]),
+            secs: 0.12,
+            bytes: 11_000_000 + 300_000 * i as u64,
+        })));
+    }
+    s
+}
+
+/// A film of `made` frames, exact at first, at 4 bit from frame 16 on and at 2 bit from frame 40 on.
+pub fn running(made: usize) -> State {
+    let mut s = empty();
+    s.start();
+    s.effects.clear();
+    let film = begin(&mut s);
+    let frames: Vec<_> = film.frames.iter().zip(&film.poses).collect();
+    let given = s.job.given;
+    let own = |i: usize| (frames[i].0.clone(), *frames[i].1);
     s.widths = Widths::both(Width::Exact);
     for i in 0..made {
         for (at, width) in [(16, Width::Four), (40, Width::Two)] {
@@ -110,6 +151,7 @@ pub fn running(made: usize) -> State {
                 total: 0.126,
             },
             memory: memory(&kv),
+            other: 0,
             kv,
             held,
             main_bytes: Some(212 << 20),

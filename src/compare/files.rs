@@ -3,34 +3,34 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use longtake::media;
+use crate::media;
 
-use super::{Comparison, report_html, tables};
-use crate::cli::fault::Fault;
+use super::{Comparison, Error, report_html, tables};
 
 /// Name of the report in a folder.
 const IN_FOLDER: &str = "compare.html";
 
 /// Where everything goes; checked before anything runs.
 #[derive(Debug)]
-pub(super) struct Files {
-    pub(super) html: PathBuf,
+pub struct Files {
+    html: PathBuf,
     json: PathBuf,
     csv: PathBuf,
 }
 
 impl Files {
+    /// The page at `output`, or under its usual name in that folder; nothing is written yet.
+    ///
     /// # Errors
     /// For another suffix than .html, a folder that is not there, and files that are there already.
-    pub(super) fn new(output: &Path, overwrite: bool) -> Result<Files, Fault> {
+    pub fn new(output: &Path, overwrite: bool) -> Result<Files, Error> {
         let html = match media::is_folder(output) {
             true => output.join(IN_FOLDER),
             false => output.to_owned(),
         };
         let suffix = html.extension().map(|suffix| suffix.to_ascii_lowercase());
         if suffix.is_none_or(|suffix| suffix != "html" && suffix != "htm") {
-            return Err(Fault::Usage(format!(
+            return Err(Error::Output(format!(
                 "--output: a report is an .html file, {output:?} is none; .json and .csv are written beside it"
             )));
         }
@@ -38,7 +38,7 @@ impl Files {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return Err(Fault::Usage(format!(
+            return Err(Error::Output(format!(
                 "--output: there is no folder {folder:?}; make it, or name another"
             )));
         }
@@ -52,16 +52,18 @@ impl Files {
             .into_iter()
             .find(|path| fs::symlink_metadata(path).is_ok());
         match taken.filter(|_| !overwrite) {
-            Some(path) => Err(Fault::Usage(format!(
+            Some(path) => Err(Error::Output(format!(
                 "the file exists; choose another name or replace it with --overwrite (-y): {path:?}"
             ))),
             None => Ok(files),
         }
     }
 
+    /// Writes all three.
+    ///
     /// # Errors
     /// When one of them cannot be written.
-    pub(super) fn write(&self, comparison: &Comparison) -> anyhow::Result<()> {
+    pub fn write(&self, comparison: &Comparison) -> Result<(), Error> {
         // Figures first: they are what cannot be made again from the others.
         let texts = [
             (&self.json, json(comparison)),
@@ -69,9 +71,17 @@ impl Files {
             (&self.html, report_html::page(comparison, self)?),
         ];
         for (path, text) in texts {
-            fs::write(path, text).with_context(|| format!("cannot write {path:?}"))?;
+            fs::write(path, text).map_err(|source| Error::Write {
+                path: path.clone(),
+                source,
+            })?;
         }
         Ok(())
+    }
+
+    /// Where the page is.
+    pub fn html(&self) -> &Path {
+        &self.html
     }
 
     /// Names of the two files beside the report.
@@ -84,7 +94,7 @@ impl Files {
 }
 
 /// All figures. Infinite PSNR, that of equal frames, is `null`.
-pub(super) fn json(comparison: &Comparison) -> String {
+pub fn json(comparison: &Comparison) -> String {
     // Nothing in it can fail to be written: keys are strings, and numbers that JSON lacks become null.
     serde_json::to_string_pretty(comparison).unwrap_or_default()
 }

@@ -1,9 +1,8 @@
 //! The figures as text: the table in the terminal, and one line of CSV a run and time window.
 
-use super::Comparison;
 use super::measure::{Role, Run};
 use super::rows::{Row, Spread};
-use crate::cli::say;
+use super::{Comparison, say};
 
 /// Head of the CSV.
 const CSV_HEAD: &str = "film,seed,setting,role,first_frame,last_frame,frames,exact_frames,psnr_db,ssim,max_abs_difference,\
@@ -87,7 +86,7 @@ pub(super) fn cell(spread: Option<Spread>, digits: usize) -> String {
 }
 
 /// One line a setting.
-pub(super) fn terminal(comparison: &Comparison) -> String {
+pub fn terminal(comparison: &Comparison) -> String {
     let rows = &comparison.settings;
     let mut head: Vec<String> = [
         "setting",
@@ -113,7 +112,7 @@ pub(super) fn terminal(comparison: &Comparison) -> String {
         "{}\nPSNR in dB against {} by frames of the film, over {}; read early windows first, long clips diverge",
         aligned(&lines),
         p.reference,
-        say::n(u32::try_from(p.whole).unwrap_or(u32::MAX), "run"),
+        say::n(p.whole, "run"),
     )
 }
 
@@ -134,7 +133,7 @@ fn line(row: &Row, n_windows: usize) -> Vec<String> {
 }
 
 /// The first column to the left, figures to the right.
-pub(in crate::cli) fn aligned(lines: &[Vec<String>]) -> String {
+pub fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |i: usize| {
         let cells = lines.iter().filter_map(|line| line.get(i));
@@ -164,19 +163,19 @@ mod tests {
             setting: "a".to_owned(),
             role: Role::Reference,
             bytes_of: Vec::new(),
-            cache: super::super::setting::tests::figures(10, 5000),
+            cache: super::super::figures::tests::figures(10, 5000),
             smaller_than_reference: 1.0,
             attention_ratio: None,
             frames: Vec::new(),
             windows: Vec::new(),
             truth: None,
         };
-        let frame = longtake::frame::Frame {
+        let frame = crate::frame::Frame {
             width: 1,
             height: 1,
             rgb: vec![0; 3],
         };
-        let exact = longtake::quality::FrameQuality::of(&frame, &frame).unwrap();
+        let exact = crate::quality::FrameQuality::of(&frame, &frame).unwrap();
         let measured = Run {
             windows: super::super::measure::by_window(&[exact; 9]),
             ..run.clone()

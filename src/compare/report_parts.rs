@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::Error;
 use super::files::Files;
 use super::picture::{self, Strip};
 use super::plot::escape;
@@ -11,7 +12,7 @@ use super::protocol::Protocol;
 ///
 /// # Errors
 /// When a picture cannot be packed.
-pub(super) fn pictures(strips: &[Strip], p: &Protocol) -> anyhow::Result<String> {
+pub(super) fn pictures(strips: &[Strip], p: &Protocol) -> Result<String, Error> {
     let times = strips.first().map_or(&[][..], |strip| &strip.pictures);
     let head: String = times
         .iter()
@@ -47,7 +48,11 @@ pub(super) fn pictures(strips: &[Strip], p: &Protocol) -> anyhow::Result<String>
     }
     let of = match (p.films.first(), p.seeds.first()) {
         (Some(film), Some(seed)) => {
-            format!("Film {} ({}), seed {seed}", film.film, escape(&film.name))
+            format!(
+                "Film {} ({}), seed {seed}",
+                film.film(),
+                escape(film.title())
+            )
         }
         _ => String::new(),
     };
@@ -88,18 +93,7 @@ pub(super) fn facts(p: &Protocol, files: &Files) -> String {
         ),
         ("seeds", list(&seeds)),
     ];
-    facts.extend(p.films.iter().map(|film| {
-        let path = if film.follows_default {
-            "default path "
-        } else {
-            ""
-        };
-        let text = format!(
-            "{} ({}), {} given frames, {path}{}, walls: {}; {} frames compared with the truth",
-            film.film, film.name, p.given_frames, film.camera, p.on_wall, film.revisits
-        );
-        ("film", text)
-    }));
+    facts.extend(p.films.iter().map(|film| ("film", film.text(p))));
     facts.push((
         "figures",
         format!(

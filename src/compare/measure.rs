@@ -1,21 +1,21 @@
 //! What the frames of one run are measured by: time windows, and places seen before. Pure.
 
-use longtake::frame::Frame;
-use longtake::quality::{FrameQuality, Mean, SizesDiffer};
-use longtake::rollout::Walk;
+use crate::frame::Frame;
+use crate::quality::{FrameQuality, Mean, SizesDiffer};
+use crate::rollout::Walk;
 use serde::Serialize;
 
-use super::setting::CacheFigures;
+use super::figures::CacheFigures;
 
 /// First frames of the time windows; each ends where the next begins, the last one with the film.
 const WINDOWS: [usize; 5] = [0, 8, 16, 32, 64];
 /// Frames within which a place does not count as left.
-pub(super) const RECENT: usize = 8;
+pub const RECENT: usize = 8;
 
 /// What a run is in the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Role {
+pub enum Role {
     /// Everything else is measured against it.
     Reference,
     /// Asked for.
@@ -26,7 +26,7 @@ pub(super) enum Role {
 
 /// One run: a film, a seed and a setting.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Run {
+pub struct Run {
     pub(super) film: usize,
     pub(super) seed: u64,
     pub(super) setting: String,
@@ -45,6 +45,54 @@ pub(super) struct Run {
     pub(super) windows: Vec<InWindow>,
     /// Against the true frames, where the camera came back to a given pose.
     pub(super) truth: Option<Mean>,
+}
+
+/// How a run stands in the comparison.
+#[derive(Debug, Clone)]
+pub struct Which {
+    /// Film number.
+    pub film: usize,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Name of the setting.
+    pub setting: String,
+    /// What it is.
+    pub role: Role,
+    /// For a window of equal bytes: the settings whose bytes it has.
+    pub bytes_of: Vec<String>,
+}
+
+impl Run {
+    /// Measures a film against the reference; `None`: it is the reference.
+    ///
+    /// # Errors
+    /// Pictures of different sizes.
+    pub fn new(
+        which: Which,
+        (film, cache): (&[Frame], &CacheFigures),
+        reference: Option<(&[Frame], &CacheFigures)>,
+        walk: &Walk,
+    ) -> Result<Run, SizesDiffer> {
+        let frames = match reference {
+            Some((reference, _)) => by_frame(film, reference)?,
+            None => Vec::new(),
+        };
+        let base = reference.map_or(cache, |(_, cache)| cache);
+        let over = |a: f64, b: f64| (0.0 < b).then(|| a / b);
+        Ok(Run {
+            film: which.film,
+            seed: which.seed,
+            setting: which.setting,
+            role: which.role,
+            bytes_of: which.bytes_of,
+            smaller_than_reference: base.cache_bytes as f64 / (cache.cache_bytes as f64).max(1.0),
+            attention_ratio: over(cache.attention_secs, base.attention_secs),
+            windows: by_window(&frames),
+            frames,
+            truth: to_truth(film, walk)?,
+            cache: cache.clone(),
+        })
+    }
 }
 
 /// Quality in one time window.
@@ -69,10 +117,7 @@ pub(super) fn windows(n: usize) -> Vec<(usize, usize)> {
 }
 
 /// Compares films frame by frame.
-pub(super) fn by_frame(
-    film: &[Frame],
-    reference: &[Frame],
-) -> Result<Vec<FrameQuality>, SizesDiffer> {
+fn by_frame(film: &[Frame], reference: &[Frame]) -> Result<Vec<FrameQuality>, SizesDiffer> {
     let pairs = film.iter().zip(reference);
     pairs.map(|(a, b)| FrameQuality::of(a, b)).collect()
 }
@@ -104,7 +149,7 @@ pub(super) fn revisits(walk: &Walk) -> Vec<(usize, usize)> {
 }
 
 /// A film against the truth where it came back.
-pub(super) fn to_truth(film: &[Frame], walk: &Walk) -> Result<Option<Mean>, SizesDiffer> {
+fn to_truth(film: &[Frame], walk: &Walk) -> Result<Option<Mean>, SizesDiffer> {
     let pairs = revisits(walk).into_iter();
     let qualities: Vec<FrameQuality> = pairs
         .filter_map(|(made, given)| Some((film.get(made)?, walk.given.get(given)?)))
@@ -116,7 +161,7 @@ pub(super) fn to_truth(film: &[Frame], walk: &Walk) -> Result<Option<Mean>, Size
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longtake::world::pose::Pose;
+    use crate::world::pose::Pose;
 
     #[test]
     fn windows_double_and_end_with_the_film() {

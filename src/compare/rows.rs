@@ -1,6 +1,6 @@
 //! Runs of one setting taken together: means over films and seeds, and how far they spread. Pure.
 
-use longtake::quality;
+use crate::quality;
 use serde::Serialize;
 
 use super::measure::{InWindow, Role, Run};
@@ -161,9 +161,9 @@ pub(super) fn mean_curve<'a>(curves: impl Iterator<Item = Vec<f64>> + 'a) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::compare::measure::by_window;
-    use crate::cli::compare::setting::tests::figures;
-    use longtake::quality::FrameQuality;
+    use crate::compare::figures::tests::figures;
+    use crate::compare::measure::by_window;
+    use crate::quality::FrameQuality;
 
     #[test]
     fn spreads_tell_exact_runs_apart() {

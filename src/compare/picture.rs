@@ -1,18 +1,17 @@
 //! Frames as pictures inside the report: what the settings made at a few times, and how it differs.
 
-use anyhow::Context as _;
-use longtake::frame::Frame;
+use crate::frame::Frame;
 
-use super::measure::{self, Role};
-use super::run::Trial;
-use crate::cli::job::Scene;
+use super::Error;
+use super::measure::{self, Role, Run};
+use crate::rollout::Walk;
 
 /// By how much differences are enlarged to be seen.
-pub(super) const GAIN: u16 = 4;
+pub const GAIN: u16 = 4;
 
 /// One line of pictures, one a time.
 #[derive(Debug)]
-pub(super) struct Strip {
+pub struct Strip {
     pub(super) name: String,
     pub(super) note: String,
     /// Frame number and picture; none where there is nothing to show.
@@ -21,8 +20,8 @@ pub(super) struct Strip {
 
 /// The truth where there is one, then each setting with its difference from the reference, at the last frame of each time
 /// window.
-pub(super) fn strips(scene: &Scene, trial: &Trial) -> Vec<Strip> {
-    let n = scene.walk.poses.len();
+pub fn strips(walk: &Walk, runs: &[Run], films: &[Vec<Frame>]) -> Vec<Strip> {
+    let n = walk.poses.len();
     let times: Vec<usize> = measure::windows(n)
         .into_iter()
         .map(|(_, last)| last)
@@ -33,9 +32,9 @@ pub(super) fn strips(scene: &Scene, trial: &Trial) -> Vec<Strip> {
         pictures: times.iter().map(|&i| (i, picture(i))).collect(),
     };
     let truth = |i: usize| {
-        let pose = scene.walk.poses.get(i)?;
-        let given = scene.walk.given_poses.iter().position(|p| p == pose)?;
-        scene.walk.given.get(given).cloned()
+        let pose = walk.poses.get(i)?;
+        let given = walk.given_poses.iter().position(|p| p == pose)?;
+        walk.given.get(given).cloned()
     };
     let mut strips = vec![strip(
         "truth",
@@ -43,8 +42,8 @@ pub(super) fn strips(scene: &Scene, trial: &Trial) -> Vec<Strip> {
         &truth,
     )];
     strips.retain(|strip| strip.pictures.iter().any(|(_, picture)| picture.is_some()));
-    let reference = trial.films.first();
-    for (run, film) in trial.runs.iter().zip(&trial.films) {
+    let reference = films.first();
+    for (run, film) in runs.iter().zip(films) {
         let note = match run.role {
             Role::Reference => "reference".to_owned(),
             Role::Setting => String::new(),
@@ -61,7 +60,7 @@ pub(super) fn strips(scene: &Scene, trial: &Trial) -> Vec<Strip> {
 }
 
 /// The distance of every channel, [`GAIN`] times, black where there is none.
-fn difference(a: &Frame, b: &Frame) -> Frame {
+pub fn difference(a: &Frame, b: &Frame) -> Frame {
     let enlarge = |(a, b): (&u8, &u8)| (u16::from(a.abs_diff(*b)) * GAIN).min(255) as u8;
     Frame {
         rgb: a.rgb.iter().zip(&b.rgb).map(enlarge).collect(),
@@ -73,16 +72,15 @@ fn difference(a: &Frame, b: &Frame) -> Frame {
 ///
 /// # Errors
 /// When the encoder refuses, which would be a bug.
-pub(super) fn data_uri(frame: &Frame) -> anyhow::Result<String> {
+pub(super) fn data_uri(frame: &Frame) -> Result<String, Error> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, frame.width, frame.height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header().context("a picture of the report")?;
+    let mut writer = encoder.write_header()?;
     writer
         .write_image_data(&frame.rgb)
-        .and_then(|()| writer.finish())
-        .context("a picture of the report")?;
+        .and_then(|()| writer.finish())?;
     Ok(format!("data:image/png;base64,{}", base64(&bytes)))
 }
 

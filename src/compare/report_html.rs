@@ -1,6 +1,5 @@
 //! The report: one page that holds all it shows and asks nothing of the net.
 
-use super::Comparison;
 use super::bars::{self, Bar};
 use super::files::Files;
 use super::measure::{Role, Run};
@@ -9,7 +8,7 @@ use super::protocol::Protocol;
 use super::report_parts;
 use super::rows::{self, Row, RowWindow, Spread};
 use super::tables::cell;
-use crate::cli::say;
+use super::{Comparison, Error, say};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -17,7 +16,7 @@ const STYLE: &str = include_str!("report.css");
 ///
 /// # Errors
 /// When a picture cannot be packed.
-pub(super) fn page(comparison: &Comparison, files: &Files) -> anyhow::Result<String> {
+pub(super) fn page(comparison: &Comparison, files: &Files) -> Result<String, Error> {
     let Comparison {
         protocol,
         settings,
@@ -60,19 +59,18 @@ fn head(p: &Protocol) -> String {
         ),
         false => String::new(),
     };
-    let count = |n: usize, what| say::n(u32::try_from(n).unwrap_or(u32::MAX), what);
     format!(
         "<h1>{} against {}</h1><p class=soft>{} on {}: {} of {}×{} after {}, {}, {}</p>{unfinished}",
         escape(&p.settings.join(", ")),
         escape(&p.reference),
         escape(&p.model),
         escape(&p.device),
-        count(p.frames, "frame"),
+        say::n(p.frames, "frame"),
         p.width,
         p.height,
-        count(p.given_frames, "given frame"),
-        count(p.films.len(), "film"),
-        count(p.seeds.len(), "seed"),
+        say::n(p.given_frames, "given frame"),
+        say::n(p.films.len(), "film"),
+        say::n(p.seeds.len(), "seed"),
     )
 }
 
@@ -293,13 +291,12 @@ fn truth(rows: &[Row], p: &Protocol) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Command;
-    use crate::cli::compare::measure::by_window;
-    use crate::cli::compare::setting::tests::figures;
-    use crate::cli::job::Scene;
-    use crate::cli::parse;
-    use longtake::gpu::Caps;
-    use longtake::quality::{FrameQuality, Mean, psnr};
+    use crate::compare::Place;
+    use crate::compare::figures::tests::figures;
+    use crate::compare::measure::by_window;
+    use crate::compare::protocol::METHOD;
+    use crate::quality::{FrameQuality, Mean, psnr};
+    use crate::rollout::Walk;
     use std::path::Path;
 
     fn run(setting: &str, role: Role, mse: f64, bytes: u64) -> Run {
@@ -333,24 +330,45 @@ mod tests {
 
     #[test]
     fn a_page_shows_every_run_and_asks_nothing_of_the_net() {
-        let line = "longtake compare --given 9 --frames 40 --film 0";
-        let cli = parse::parse(line.split(' ').map(Into::into)).unwrap();
-        let Some(Command::Compare(args)) = cli.command else {
-            panic!("{line}")
+        let walk = Walk {
+            given: Vec::new(),
+            given_poses: Vec::new(),
+            poses: Vec::new(),
         };
-        let scene = Scene::new(None, &args.length, &args.world, None).unwrap();
+        let protocol = Protocol {
+            version: "1",
+            date: String::new(),
+            command_line: "longtake compare".to_owned(),
+            model: "rooms".to_owned(),
+            device: "A card (vulkan)".to_owned(),
+            driver: String::new(),
+            tier: "portable f32",
+            reference: "f16".to_owned(),
+            settings: vec!["<small>".to_owned()],
+            windows_of_equal_bytes: true,
+            seeds: vec![0],
+            films: vec![Place::new(0, "a", "w-40", true, &walk)],
+            given_frames: 9,
+            frames: 40,
+            width: 64,
+            height: 48,
+            chunk_frames: 1,
+            steps: 2,
+            weights: "f16".to_owned(),
+            window: None,
+            sink: 0,
+            on_wall: "slide".to_owned(),
+            whole: 1,
+            asked: 2,
+            recent: 8,
+            method: METHOD,
+        };
         let runs = vec![
             run("f16", Role::Reference, 0.0, 80_000),
             run("<small>", Role::Setting, 2.0, 12_000),
             run("window-12", Role::EqualBytes, 90.0, 12_000),
         ];
-        let comparison = Comparison {
-            schema: 1,
-            protocol: Protocol::new(&args, &[scene], &[0], &Caps::floor(), (1, 2)),
-            settings: rows::rows(&runs),
-            runs,
-            strips: Vec::new(),
-        };
+        let comparison = Comparison::new(protocol, runs, Vec::new());
         let files = Files::new(Path::new("never-written.html"), false).unwrap();
         let html = page(&comparison, &files).unwrap();
         for part in [
