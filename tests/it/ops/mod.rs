@@ -5,6 +5,8 @@ mod attention_coded;
 mod cases;
 mod encode;
 mod kv_store;
+mod laws;
+mod laws_attention;
 mod linear;
 mod mix;
 mod norm;
