@@ -105,7 +105,7 @@ gate_dxc() {
 executor() {
     local column=$1 rc=0
     shift
-    executor_env=("LONGTAKE_GATE_COLUMN=$column" "$@")
+    executor_env=(LONGTAKE_REQUIRE_GPU=1 "$@")
     env "${executor_env[@]}" "$(built longtake)" selftest --json >"$scratch/selftest.json" || rc=$?
     [ "$rc" = 0 ] || { env "${executor_env[@]}" "$(built longtake)" selftest; return 1; }
     ran_on "$column"
@@ -116,8 +116,7 @@ executor() {
 unfit() {
     echo 'ops::cases the self-test has just run these'
     case $1 in
-        device) return ;;
-        lavapipe-*) ;;
+        device | gl) return ;;
         swiftshader)
             echo 'attention_coded::released_ it compiles each of these kernels for many seconds and keeps none; ours and those in heads of 32 run'
             echo 'attention_coded::other_ as before'
@@ -140,8 +139,6 @@ gate_ops() {
     env "${executor_env[@]}" cargo test --release --locked --test it ops:: -- "${skip[@]}" ${threads[@]+"${threads[@]}"} \
         >"$scratch/ops" 2>&1 || rc=$?
     [ "$rc" = 0 ] || { tail -n 60 "$scratch/ops"; return 1; }
-    # An executor that is not found must not pass for one that is well.
-    ! grep SKIPPED "$scratch/ops" || return 1
     name=$(sed -nE 's/^test result: ok\. ([0-9]+) passed.*/\1/p' "$scratch/ops")
     [ "${name:-0}" -gt 0 ]
     sed -i.before "s/^\`$column\`: .*/&; $name tests of ops/" "$gate/executors"

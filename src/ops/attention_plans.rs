@@ -105,11 +105,9 @@ fn as_read(c: &Coding) -> Coding {
 fn knobs(caps: &Caps, split: RopeSplit, form: &Form, per_lane: u32) -> Vec<Knob> {
     let mut all = match form {
         Form::Plain(format) => vec![("FORMAT", format.code())],
-        Form::Coded { k, v, bias, .. } => vec![
-            ("K", k.number()),
-            ("V", v.number()),
-            ("BIAS", *bias as u32),
-        ],
+        Form::Coded { k, v, bias, .. } => {
+            vec![("K", k.number()), ("V", v.number()), ("BIAS", *bias as u32)]
+        }
     };
     all.extend([
         ("FRAME_PAIRS", u32_of(split.frame)),
@@ -266,6 +264,10 @@ fn cover(lanes_hold: bool) -> Vec<Sample> {
         (true, 1) => vec![0, 1, u32_of(MOST_HELD)],
         _ => vec![0],
     };
+    let caps = Caps {
+        tier: Tier::Subgroups,
+        ..Caps::floor()
+    };
     let mut all = Vec::new();
     let mut met = HashSet::new();
     for (head_dim, codings) in codings() {
@@ -281,10 +283,6 @@ fn cover(lanes_hold: bool) -> Vec<Sample> {
                 v: Coding::HALVES,
                 bias,
                 held: [held, 0],
-            };
-            let caps = Caps {
-                tier: Tier::Subgroups,
-                ..Caps::floor()
             };
             let plan = knobs(&caps, RopeSplit::wan(head_dim), &form, 1);
             let is_of_k =
@@ -342,29 +340,32 @@ fn cover(lanes_hold: bool) -> Vec<Sample> {
 /// A prime that divides no count of forms: steps of it meet every form once.
 const STRIDE: usize = 7919;
 
-/// Queries a lane and whether they are staged, for a form by its place in the list: in turn, so that a form meets every
-/// width of subgroups, and forms between them every count.
-fn turn_of(i: usize, lanes: u32, head_dim: usize) -> (u32, bool) {
-    let turn = i + 3 * lanes.max(1).ilog2() as usize;
+/// Whether the form at this place of the list is compiled for a device with these caps, and with how many queries a lane: each
+/// for one width of subgroups in turn, so that every width meets a third of the forms, and so for the rest.
+fn turn_of(i: usize, caps: &Caps, head_dim: usize) -> Option<u32> {
     let software = Caps {
         kind: Kind::Software,
-        tier: Tier::Subgroups,
-        subgroup_size: lanes,
-        ..Caps::floor()
+        ..caps.clone()
+    };
+    let (i, is_mine) = match caps.subgroup_size {
+        0 => (i, true),
+        lanes => (i / 3, i % 3 == (lanes.ilog2() as usize) % 3),
     };
     let all = counts(&software, head_dim);
-    (all[turn % all.len()], turn / all.len() % 2 == 1)
+    let queries = all[i % all.len()];
+    let is_staged = i / all.len() % 2 == 1;
+    let can = counts(caps, head_dim).contains(&queries);
+    (is_mine && can && is_staged == caps.loads_compile_slowly).then_some(queries)
 }
 
 pub(super) fn coded_plans(caps: &Caps) -> Vec<Vec<Knob>> {
+    // A constant that takes a moment to work out, and only the tests ask for.
     static BY_TIER: [OnceLock<Vec<Sample>>; 2] = [OnceLock::new(), OnceLock::new()];
     let is_subgroup = caps.tier == Tier::Subgroups;
     let samples = BY_TIER[usize::from(is_subgroup)].get_or_init(|| cover(is_subgroup));
     let mut all = Vec::new();
     for (i, s) in samples.iter().enumerate() {
-        let (queries, is_staged) = turn_of(i, caps.subgroup_size, s.head_dim);
-        let can = !is_subgroup || counts(caps, s.head_dim).contains(&queries);
-        if can && is_staged == caps.loads_compile_slowly {
+        if let Some(queries) = turn_of(i, caps, s.head_dim) {
             all.push(knobs(caps, RopeSplit::wan(s.head_dim), &s.form, queries));
         }
     }

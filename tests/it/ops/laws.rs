@@ -9,7 +9,7 @@ use longtake::ops::{
 use proptest::prelude::*;
 
 use super::properties::{LEAST_NORMAL, U, config, hostile, near, rows, sum_bound, words_of};
-use crate::support::{Out, gpus, input, run};
+use crate::support::{Out, gpus, input, run, values};
 
 const EPS: f32 = 1e-6;
 
@@ -43,7 +43,10 @@ fn norm_bound(x: &[f32]) -> Vec<f64> {
     // A difference is off by what the mean is, and rounds.
     let off = |v: f64| mean_off + U * (v.abs() + mean.abs());
     let variance = wide().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-    let squares_off = wide().map(|v| off(v) * (2.0 * (v - mean).abs() + off(v))).sum::<f64>() / n;
+    let squares_off = wide()
+        .map(|v| off(v) * (2.0 * (v - mean).abs() + off(v)))
+        .sum::<f64>()
+        / n;
     let variance_off = squares_off + sum_bound(x.len() + 1, variance + squares_off, 1.0);
     let inverse = 1.0 / (variance + f64::from(EPS)).sqrt();
     let relative = inverse_root_error(variance, variance_off) + INVERSE_SQRT + 2.0 * U;
@@ -95,7 +98,12 @@ fn norm_on(d: &Device, x: &[f32], w: &[f32], channels: usize, mode: Mode) -> Vec
 
 fn rope_on(d: &Device, x: &[f32], c: &Turn) -> Vec<f32> {
     let mut positions = Positions::new(d, c.split, 1e4, c.grid.0, c.grid.1).unwrap();
-    let places: Vec<_> = c.frames.iter().enumerate().map(|(i, f)| (*f, i as u32)).collect();
+    let places: Vec<_> = c
+        .frames
+        .iter()
+        .enumerate()
+        .map(|(i, f)| (*f, i as u32))
+        .collect();
     positions.set_frames(d, &places);
     let out = Out::holding(d, x);
     let args = Rope {
@@ -213,7 +221,10 @@ fn cluster_on(d: &Device, s: Sizes, x: &[f32]) -> Clustered {
         ids: all.map(id).collect(),
         order: order.read(d),
         ranges: ranges.read(d),
-        table: words[layout.cents_at..][..n_table].iter().flat_map(halves).collect(),
+        table: words[layout.cents_at..][..n_table]
+            .iter()
+            .flat_map(halves)
+            .collect(),
         rows: rows.read(d),
     }
 }
@@ -224,7 +235,9 @@ fn lists(s: Sizes, ids: &[usize]) -> (Vec<u32>, Vec<u32>) {
     for head in ids.chunks_exact(s.tokens) {
         let mut first = 0;
         for c in 0..s.centroids {
-            let members: Vec<u32> = (0..s.tokens as u32).filter(|t| head[*t as usize] == c).collect();
+            let members: Vec<u32> = (0..s.tokens as u32)
+                .filter(|t| head[*t as usize] == c)
+                .collect();
             ranges.extend([first, members.len() as u32]);
             first += members.len() as u32;
             order.extend(members);
@@ -242,16 +255,22 @@ fn first_centroid(s: Sizes, x: &[f32], head: usize, c: usize) -> &[f32] {
 /// Grids that search, with what they go with.
 fn searching() -> impl Strategy<Value = Coding> {
     let bits = proptest::sample::select(vec![2u32, 3, 4, 8]);
-    (bits, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(bits, dual, table, f16)| Coding {
-        bits,
-        grid: if dual { Grid::Dual } else { Grid::AsymmetricSearch },
-        block: 32,
-        scales: match f16 && !dual {
-            true => ScaleFormat::F16,
-            false => ScaleFormat::E4m3,
-        },
-        head_table: table,
-        ..Coding::HALVES
+    (bits, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(bits, dual, table, f16)| {
+        Coding {
+            bits,
+            grid: if dual {
+                Grid::Dual
+            } else {
+                Grid::AsymmetricSearch
+            },
+            block: 32,
+            scales: match f16 && !dual {
+                true => ScaleFormat::F16,
+                false => ScaleFormat::E4m3,
+            },
+            head_table: table,
+            ..Coding::HALVES
+        }
     })
 }
 
@@ -413,5 +432,14 @@ proptest! {
                 prop_assert!(off <= sum_bound(tokens * 32 + 8, size, f64::from(largest)), "gain {} on {}: off by {:e}", i, gpu.label, off);
             }
         }
+    }
+}
+
+/// That the bound says something: where nothing is hostile it is small beside values about 1.
+#[test]
+fn the_bound_of_an_ordinary_row_is_small() {
+    for n in [4, 64, 260] {
+        let bound = norm_bound(&values(n as u64, n));
+        assert!(bound.iter().all(|b| *b < 1e-4), "{n}: {bound:?}");
     }
 }

@@ -8,14 +8,14 @@
 
 use longtake::gpu::{Buffer, Device, Purpose};
 use longtake::ops::{
-    Attention, BiasFix, Coding, FramePlace, KvFormat, Positions, RopeSplit, Rows, Segment, SpanLayout,
-    attention, sample_codings,
+    Attention, BiasFix, Coding, FramePlace, KvFormat, Positions, RopeSplit, Rows, Segment,
+    SpanLayout, attention, sample_codings,
 };
 use proptest::prelude::*;
 
 use super::attention_coded::words;
 use super::properties::{LEAST_NORMAL, U, config, near, rows};
-use crate::support::{Out, gpus, input, run};
+use crate::support::{Out, gpus, input, run, values};
 
 /// Shapes: none a multiple of anything, ones among them.
 #[derive(Clone, Debug)]
@@ -45,21 +45,35 @@ impl Shape {
 fn shapes(head_dims: Vec<usize>) -> impl Strategy<Value = Shape> {
     let grid = (1usize..4, 1usize..4);
     let head_dim = proptest::sample::select(head_dims);
-    (head_dim, 1usize..4, 1usize..14, grid, 1usize..4, any::<bool>()).prop_map(
-        |(head_dim, n_heads, n_queries, grid, n_frames, rope)| Shape {
-            head_dim,
-            n_heads,
-            n_queries,
-            grid,
-            n_frames,
-            rope,
-        },
+    (
+        head_dim,
+        1usize..4,
+        1usize..14,
+        grid,
+        1usize..4,
+        any::<bool>(),
     )
+        .prop_map(
+            |(head_dim, n_heads, n_queries, grid, n_frames, rope)| Shape {
+                head_dim,
+                n_heads,
+                n_queries,
+                grid,
+                n_frames,
+                rope,
+            },
+        )
 }
 
 /// Queries up to 1, among them zeros of both signs and subnormals.
 fn queries(n: usize) -> impl Strategy<Value = Vec<f32>> {
-    let one = prop_oneof![Just(0.0f32), Just(-0.0), Just(1e-40), -1.0f32..1.0, -1.0f32..1.0];
+    let one = prop_oneof![
+        Just(0.0f32),
+        Just(-0.0),
+        Just(1e-40),
+        -1.0f32..1.0,
+        -1.0f32..1.0
+    ];
     proptest::collection::vec(one, n)
 }
 
@@ -118,7 +132,12 @@ fn bounds(s: &Shape, q: &[f32], k: &Decoded, v: &Decoded, off: Off) -> Vec<f64> 
     let d = s.head_dim;
     let n = s.keys() as f64;
     let scale = 1.0 / (d as f64).sqrt();
-    let size = |row: &[f32]| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let size = |row: &[f32]| {
+        row.iter()
+            .map(|v| f64::from(*v).powi(2))
+            .sum::<f64>()
+            .sqrt()
+    };
     let mut all = vec![0.0; s.n_queries * s.width()];
     for head in 0..s.n_heads {
         let (mut longest, mut largest, mut largest_key) = (0.0f64, vec![0.0f64; d], 1.0f64);
@@ -126,7 +145,9 @@ fn bounds(s: &Shape, q: &[f32], k: &Decoded, v: &Decoded, off: Off) -> Vec<f64> 
             for token in 0..s.tokens() {
                 let key = k(frame, token, head);
                 longest = longest.max(size(&key));
-                largest_key = key.iter().fold(largest_key, |m, v| m.max(f64::from(v.abs())));
+                largest_key = key
+                    .iter()
+                    .fold(largest_key, |m, v| m.max(f64::from(v.abs())));
                 for (m, v) in largest.iter_mut().zip(v(frame, token, head)) {
                     *m = m.max(f64::from(v.abs()));
                 }
@@ -143,7 +164,9 @@ fn bounds(s: &Shape, q: &[f32], k: &Decoded, v: &Decoded, off: Off) -> Vec<f64> 
                 + LEAST_NORMAL * steps * largest_key
                 + scale * sizes * off.key
                 + off.mass * (scale * size(own)).powi(2);
-            let weight = (2.0 * score).exp_m1() + 2.0 * U * (3.0 + 2.0 * n / 1f64.exp()) + 2.0 * U * (n + 3.0);
+            let weight = (2.0 * score).exp_m1()
+                + 2.0 * U * (3.0 + 2.0 * n / 1f64.exp())
+                + 2.0 * U * (n + 3.0);
             for (ch, largest) in largest.iter().enumerate() {
                 let own = off.value + LEAST_NORMAL * n;
                 all[query * s.width() + head * d + ch] = weight.min(2.0) * largest + 2.0 * own;
@@ -167,7 +190,10 @@ fn exact_case() -> impl Strategy<Value = (Shape, KvFormat, [Vec<f32>; 3])> {
 /// What the format keeps. Halves that are subnormal may be read as 0: there are none.
 fn kept(format: KvFormat, x: &[f32]) -> Vec<f32> {
     let x: Vec<f32> = match format {
-        KvFormat::F16 => x.iter().map(|v| if v.abs() < 6.2e-5 { 0.0 } else { *v }).collect(),
+        KvFormat::F16 => x
+            .iter()
+            .map(|v| if v.abs() < 6.2e-5 { 0.0 } else { *v })
+            .collect(),
         _ => x.to_vec(),
     };
     let x: Vec<f32> = x.iter().map(|v| v.clamp(-65504.0, 65504.0)).collect();
@@ -255,4 +281,25 @@ proptest! {
             near(&on(&gpu.device), &want, |i| bounds[i])?;
         }
     }
+}
+
+/// That the bounds say something: where nothing is hostile they are small beside values up to 1.
+#[test]
+fn bounds_of_ordinary_rows_are_small() {
+    let s = Shape {
+        head_dim: 32,
+        n_heads: 2,
+        n_queries: 5,
+        grid: (3, 3),
+        n_frames: 3,
+        rope: true,
+    };
+    let row = |seed: u64| -> Decoded {
+        Box::new(move |frame, token, head| {
+            values(seed + (frame * 100 + token * 10 + head) as u64, 32)
+        })
+    };
+    let q = values(1, s.n_queries * s.width());
+    let all = bounds(&s, &q, &row(1000), &row(2000), Off::default());
+    assert!(all.iter().all(|b| *b < 1e-4), "{all:?}");
 }

@@ -7,6 +7,7 @@ mod encode;
 mod kv_store;
 mod laws;
 mod laws_attention;
+mod laws_border;
 mod linear;
 mod mix;
 mod norm;

@@ -62,7 +62,11 @@ pub(super) fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-pub(super) fn near(got: &[f32], want: &[f32], bound: impl Fn(usize) -> f64) -> Result<(), TestCaseError> {
+pub(super) fn near(
+    got: &[f32],
+    want: &[f32],
+    bound: impl Fn(usize) -> f64,
+) -> Result<(), TestCaseError> {
     prop_assert_eq!(got.len(), want.len());
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let error = (f64::from(*g) - f64::from(*w)).abs();
@@ -145,7 +149,13 @@ fn codings() -> impl Strategy<Value = Coding> {
         })
 }
 
-pub(super) fn words_of(d: &Device, coding: Coding, x: &[f32], n_heads: usize, tokens: usize) -> Vec<u32> {
+pub(super) fn words_of(
+    d: &Device,
+    coding: Coding,
+    x: &[f32],
+    n_heads: usize,
+    tokens: usize,
+) -> Vec<u32> {
     let layout = SpanLayout::new(coding, n_heads, 32, tokens, 0);
     let x = input(d, x);
     let words = Out::holding(d, &vec![0u32; layout.words]);

@@ -25,7 +25,10 @@ fn silu_stays_finite_far_out() {
     check("silu of hostile values", &hostile(5, 256), Tol::ELEMENTWISE);
     let far = [-80.0f32, -88.0, -89.0, -100.0, -1e4, -1e30];
     for gpu in gpus() {
-        let (x, y) = (input(&gpu.device, &far), Out::<f32>::unwritten(&gpu.device, 6));
+        let (x, y) = (
+            input(&gpu.device, &far),
+            Out::<f32>::unwritten(&gpu.device, 6),
+        );
         run(&gpu.device, |rec| silu(rec, &x, &y.buffer));
         for (x, y) in far.iter().zip(y.read(&gpu.device)) {
             assert!(
