@@ -118,7 +118,8 @@ unfit() {
     case $1 in
         device | gl) return ;;
         swiftshader)
-            echo 'attention_coded::released_ it compiles each of these kernels for many seconds and keeps none; ours and those in heads of 32 run'
+            echo 'ops::laws_attention it compiles each of two dozen kernels for many seconds and keeps none; the fixed shapes run'
+            echo 'attention_coded::released_ as before; our codings, and a released one in heads of 32, run'
             echo 'attention_coded::other_ as before'
             ;;
     esac
