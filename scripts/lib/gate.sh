@@ -101,17 +101,49 @@ gate_dxc() {
     count_variants "$gate/hlsl" dxc
 }
 
-# executor COLUMN [NAME=VALUE...]: the self-test with a film, then the tests of the ops that do not compile for minutes.
+# executor COLUMN [NAME=VALUE...]: the self-test with a film. What it ran with is kept for `gate_ops`.
 executor() {
     local column=$1 rc=0
     shift
-    env "$@" "$(built longtake)" selftest --json >"$scratch/selftest.json" || rc=$?
-    [ "$rc" = 0 ] || { env "$@" "$(built longtake)" selftest; return 1; }
+    executor_env=(LONGTAKE_REQUIRE_GPU=1 "$@")
+    env "${executor_env[@]}" "$(built longtake)" selftest --json >"$scratch/selftest.json" || rc=$?
+    [ "$rc" = 0 ] || { env "${executor_env[@]}" "$(built longtake)" selftest; return 1; }
     ran_on "$column"
     count_cases "$column"
-    env "$@" cargo test --release --locked --test it ops:: -- \
-        --skip ops::attention --skip ops::cases --test-threads 1 >"$scratch/ops" 2>&1 || { tail -n 40 "$scratch/ops"; return 1; }
-    grep '^test result' "$scratch/ops"
+}
+
+# unfit COLUMN: tests of ops that do not run there, each with the reason.
+unfit() {
+    echo 'ops::cases the self-test has just run these'
+    case $1 in
+        device | gl) return ;;
+        swiftshader)
+            echo 'ops::laws_attention it compiles each of two dozen kernels for many seconds and keeps none; the fixed shapes run'
+            echo 'attention_coded::released_ as before; our codings, and a released one in heads of 32, run'
+            echo 'attention_coded::other_ as before'
+            ;;
+    esac
+    echo 'in_heads_of_128 its kernels compile for minutes on a CPU driver; heads of 32 and 64 run'
+    echo 'in_heads_of_256 its kernels compile for minutes on a CPU driver; heads of 32 and 64 run'
+}
+
+# gate_ops COLUMN: the tests of the ops on the executor of the step before.
+gate_ops() {
+    local column=$1 rc=0 name why skip=() threads=()
+    [ -e "$gate/columns/$column" ] || { say "not run: $(cat "$gate/columns/$column.absent")"; return; }
+    while read -r name why; do
+        say "left out: $name: $why"
+        skip+=(--skip "$name")
+    done < <(unfit "$column")
+    # wgpu's GL gives up where a thread waits for its context.
+    [ "$column" != gl ] || threads=(--test-threads 1)
+    env "${executor_env[@]}" cargo test --release --locked --test it ops:: -- "${skip[@]}" ${threads[@]+"${threads[@]}"} \
+        >"$scratch/ops" 2>&1 || rc=$?
+    [ "$rc" = 0 ] || { tail -n 60 "$scratch/ops"; return 1; }
+    name=$(sed -nE 's/^test result: ok\. ([0-9]+) passed.*/\1/p' "$scratch/ops")
+    [ "${name:-0}" -gt 0 ]
+    sed -i.before "s/^\`$column\`: .*/&; $name tests of ops/" "$gate/executors"
+    echo "$name tests of ops pass"
 }
 
 # ran_on COLUMN: what the last self-test ran on, in a line, which is kept for the table.
@@ -130,6 +162,12 @@ count_cases() {
 is_lavapipe() { [ "$(uname -s)" = Linux ] && [[ ${VK_DRIVER_FILES:-} == *lvp* ]]; }
 
 gate_this_device() { executor device; }
+
+# Both tiers of this device: the tests of the ops open each.
+gate_ops_of_device() {
+    [ -n "${only_gate:-}" ] || { say 'not run again: the tests ran these on this device'; return; }
+    gate_ops device
+}
 
 gate_portable() { executor portable LONGTAKE_TIER=portable; }
 
@@ -159,19 +197,44 @@ has_layers() {
     { find -L {/usr/share,/usr/local/share,/etc}/vulkan/explicit_layer.d -name VkLayer_khronos_validation.json 2>/dev/null || true; } | grep . >/dev/null
 }
 
+# layered [ENABLES]: the self-test under the layers; what they say of it, warnings among it, is left in $scratch/said.
+layered() {
+    local dir=$scratch/layers
+    mkdir -p "$dir"
+    : >"$scratch/said"
+    printf 'khronos_validation.%s\n' 'debug_action = VK_DBG_LAYER_ACTION_LOG_MSG' 'report_flags = error,warn,perf' \
+        "log_filename = $scratch/said" "enables = ${1:-}" >"$dir/vk_layer_settings.txt"
+    VK_LAYER_SETTINGS_PATH=$dir VK_LOADER_DEBUG=layer VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation \
+        "$(built longtake)" selftest --json >"$scratch/selftest.json" 2>"$scratch/loader" || { tail -n 20 "$scratch/loader"; return 1; }
+    # That the layer was there at all.
+    grep 'Inserted* .*VK_LAYER_KHRONOS_validation' "$scratch/loader" >/dev/null || { say 'the layer was not loaded'; return 1; }
+}
+
 # wgpu validates whatever it is given; the layers look at what wgpu makes of it. Any message is a failure.
 gate_validation() {
     [ "$(uname -s)" = Linux ] || { absent validation 'the layers are asked for on Linux'; return; }
     has_layers || apt_install vulkan-validationlayers || true
     has_layers || { missed validation 'no validation layers (package vulkan-validationlayers)'; return; }
-    VK_LOADER_DEBUG=layer VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation \
-        "$(built longtake)" selftest --json >"$scratch/selftest.json" 2>"$scratch/loader" || { tail -n 20 "$scratch/loader"; return 1; }
-    # That the layer was there at all.
-    grep 'Inserted* .*VK_LAYER_KHRONOS_validation' "$scratch/loader" >/dev/null || { say 'the layer was not loaded'; return 1; }
-    # The layers write to standard output.
-    if grep -hE 'VUID|Validation (Error|Warning)|UNASSIGNED' "$scratch/loader" "$scratch/selftest.json"; then return 1; fi
+    layered
+    is_silent
     count_cases validation
     echo 'no message'
+}
+
+# Fails where the layers said anything.
+is_silent() {
+    [ ! -s "$scratch/said" ] || { cut -c 1-300 "$scratch/said" | head -n 20; return 1; }
+}
+
+# A test of the step before: wgpu lets no wrong use through that the layers would name, so they are asked to name unwise use
+# as well, of which wgpu has some. The same run must fail by it then.
+gate_validation_fails() {
+    [ -e "$gate/columns/validation" ] || { say 'not run: the layers did not run'; return; }
+    layered VK_VALIDATION_FEATURE_ENABLE_BEST_PRACTICES_EXT
+    if is_silent; then
+        say 'the layers were made to complain, and nothing was seen'
+        return 1
+    fi
 }
 
 gate_versions() {

@@ -12,7 +12,7 @@ use crate::codec::{Encode, EncodeScratch, KvCodec, KvPair, SpanShape};
 use crate::gpu::{Buffer, Caps, Device, Error, Purpose};
 use crate::ops::{
     FramePlace, KvFormat, Positions, Rows, Segment, SpanBytes, SpanGather, SpanLayout, SpanPlace,
-    attention_kernel, span_gather, span_gather_kernel,
+    attention_plan, span_gather, span_gather_kernel,
 };
 
 /// Bytes of one layer's keys in a page of spans that the planner aims at.
@@ -222,7 +222,7 @@ impl Spans {
             bias: pair.bias,
         };
         let mut kernels = vec![
-            attention_kernel(device.caps(), self.cache.split, &rows, n_queries),
+            attention_plan(device.caps(), self.cache.split, &rows, n_queries),
             span_gather_kernel(self.cache.format),
         ];
         kernels.extend(pair.k.kernels(shape.head_dim));

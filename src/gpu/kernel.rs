@@ -55,7 +55,8 @@ pub struct Kernel {
     pub source: Source,
     /// Size of the Rust params struct; compared with the WGSL struct when the shader is reflected.
     pub params_bytes: usize,
-    /// Every set of knobs that `plan` can choose on a device: what the shader tests compile.
+    /// Every set of knobs that `plan` can choose on a device, or where these are too many to list, sets that stand for all:
+    /// what the shader tests compile.
     pub plans: fn(&Caps) -> Vec<Vec<Knob>>,
     /// The definition in plain loops, sums in f64.
     pub twin: fn(&mut Launch<'_>),

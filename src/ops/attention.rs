@@ -8,11 +8,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::attention_plans::{attention_plan, coded_plans, plans, queries_per_lane};
 use super::attention_text::{Views, write_portable, write_subgroup};
-use super::coding::{Axis, Coding, Grid, ScaleFormat, SpanLayout};
+use super::coding::{Axis, Coding, SpanLayout};
 use super::positions::HostTable;
 use super::{KvFormat, Positions, RopeSplit, u32_of};
-use crate::gpu::{Buffer, Caps, Kernel, Kind, Knob, Launch, Plan, Recorder, Source, Tier, Variant};
+use crate::gpu::{Buffer, Caps, Kernel, Launch, Plan, Recorder, Source, Tier};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "attention",
@@ -84,14 +85,14 @@ pub enum BiasFix {
 }
 
 impl BiasFix {
-    const ALL: [BiasFix; 3] = [BiasFix::Off, BiasFix::Step, BiasFix::Energy];
+    pub(super) const ALL: [BiasFix; 3] = [BiasFix::Off, BiasFix::Step, BiasFix::Energy];
 
     pub(super) fn from_number(n: u32) -> BiasFix {
         Self::ALL[n as usize]
     }
 
     /// The correction as these keys can have it: those without what it needs go without.
-    fn for_keys(self, k: &Coding) -> BiasFix {
+    pub(super) fn for_keys(self, k: &Coding) -> BiasFix {
         let can = match self {
             BiasFix::Off => true,
             BiasFix::Step => k.is_quantized() && k.axis == Axis::Token && !k.hadamard,
@@ -234,238 +235,6 @@ impl Planes {
     }
 }
 
-/// Queries a lane of the subgroup kernel holds: more of them share one key's load, decoding and turn, which on a CPU driver
-/// cost more than registers do.
-fn queries_per_lane(caps: &Caps, head_dim: u32, n_queries: u32) -> u32 {
-    let most = match (caps.kind, head_dim) {
-        (Kind::Software, ..=128) => 6,
-        (Kind::Software, _) => 3,
-        _ => 1,
-    };
-    let wanted = n_queries.div_ceil(caps.subgroup_size.max(1));
-    [6, 3, 2]
-        .into_iter()
-        .find(|n| *n <= most && *n <= wanted)
-        .unwrap_or(1)
-}
-
-fn knobs(caps: &Caps, split: RopeSplit, rows: &Rows, per_lane: u32) -> Vec<Knob> {
-    let mut k = match rows {
-        Rows::Plain(format) => vec![("FORMAT", format.code())],
-        Rows::Coded { k, v, bias } => vec![
-            ("K", k.coding.number()),
-            ("V", v.coding.number()),
-            ("BIAS", bias.for_keys(&k.coding) as u32),
-        ],
-    };
-    k.extend([
-        ("FRAME_PAIRS", u32_of(split.frame)),
-        ("ROW_PAIRS", u32_of(split.row)),
-        ("COL_PAIRS", u32_of(split.col)),
-    ]);
-    k.push(("STAGED", u32::from(caps.loads_compile_slowly)));
-    if caps.tier == Tier::Subgroups {
-        k.extend([("LANES", caps.subgroup_size), ("QUERIES", per_lane)]);
-        if let Rows::Coded {
-            k: of_k, v: of_v, ..
-        } = rows
-        {
-            let held = |l: &SpanLayout| match l.n_centroids.div_ceil(caps.subgroup_size as usize) {
-                _ if l.coding.stages != 1 => 0,
-                1 => 1,
-                2..=MOST_HELD => u32_of(MOST_HELD),
-                _ => 0,
-            };
-            k.extend([("K_HELD", held(of_k)), ("V_HELD", held(of_v))]);
-        }
-    }
-    k
-}
-
-/// Centroids that a lane holds if one is not enough: larger tables are read row by row.
-const MOST_HELD: usize = 4;
-
-/// Stands for the heads a model may bring: 20 for those whose quads are odd, then the usual ones. Other widths give the
-/// same text with other counts.
-const HEAD_DIMS: [usize; 6] = [20, 32, 64, 96, 128, 256];
-
-/// Lanes of a workgroup, and queries of each.
-fn lanes(caps: &Caps, head_dim: u32, n_queries: u32) -> (u32, u32) {
-    match caps.tier {
-        Tier::Subgroups => (
-            caps.subgroup_size,
-            queries_per_lane(caps, head_dim, n_queries),
-        ),
-        Tier::Portable => (64, 1),
-    }
-}
-
-/// What [`attention`] of so many queries runs for rows of this form.
-pub fn attention_kernel(caps: &Caps, split: RopeSplit, rows: &Rows, n_queries: usize) -> Variant {
-    let (_, per_lane) = lanes(caps, u32_of(split.head_dim()), u32_of(n_queries));
-    let kernel = match (caps.tier, rows) {
-        (Tier::Subgroups, Rows::Plain(_)) => &KERNEL_SG,
-        (Tier::Subgroups, _) => &CODED_SG,
-        (Tier::Portable, Rows::Plain(_)) => &KERNEL,
-        (Tier::Portable, _) => &CODED,
-    };
-    (kernel, knobs(caps, split, rows, per_lane))
-}
-
-fn plans(caps: &Caps) -> Vec<Vec<Knob>> {
-    let mut all = Vec::new();
-    for head_dim in HEAD_DIMS {
-        let mut counts: Vec<u32> = [1, 2, 3, 6]
-            .map(|n| queries_per_lane(caps, u32_of(head_dim), n * caps.subgroup_size))
-            .to_vec();
-        counts.dedup();
-        for format in KvFormat::ALL {
-            let split = RopeSplit::wan(head_dim);
-            let rows = Rows::Plain(format);
-            all.extend(counts.iter().map(|n| knobs(caps, split, &rows, *n)));
-        }
-    }
-    all
-}
-
-/// Codings of K and of V that stand for all that codecs may bring, with a correction that fits: those of the named settings,
-/// then every other width, grid, scale format and option once. Other blocks and stage counts give the same text with
-/// other numbers. The shader tests compile them, the op's tests run them.
-pub fn sample_codings() -> Vec<(Coding, Coding, BiasFix)> {
-    let base = Coding {
-        bits: 2,
-        block: 64,
-        ..Coding::HALVES
-    };
-    let mut all = Vec::new();
-    for bits in [2, 4] {
-        let released = Coding {
-            bits,
-            stages: 1,
-            ..base
-        };
-        let pro = Coding {
-            block: 16,
-            stages: 4,
-            ..released
-        };
-        let rtn = Coding {
-            grid: Grid::Rtn,
-            block: 16,
-            stages: 0,
-            ..released
-        };
-        let pairs = Coding {
-            grid: Grid::MinMax,
-            block: 32,
-            scales: ScaleFormat::F16,
-            ..rtn
-        };
-        let by_channel = Coding {
-            axis: Axis::Channel,
-            ..pairs
-        };
-        let rotated = Coding {
-            grid: Grid::ZeroPoint,
-            hadamard: true,
-            ..pairs
-        };
-        all.extend([released, pro, rtn, rotated].map(|c| (c, c, BiasFix::Off)));
-        all.push((by_channel, pairs, BiasFix::Off));
-    }
-    let ours = |bits, stages| Coding {
-        bits,
-        grid: Grid::Dual,
-        stages,
-        hadamard: true,
-        head_table: true,
-        ..base
-    };
-    all.extend([2, 3, 4, 8].map(|bits| (ours(bits, 1), ours(bits, 1), BiasFix::Energy)));
-    let with = |bits, grid, scales, block| Coding {
-        bits,
-        grid,
-        scales,
-        block,
-        ..base
-    };
-    use ScaleFormat::{E4m3, F16, F32};
-    all.extend([
-        (
-            with(2, Grid::Asymmetric, E4m3, 16),
-            Coding::HALVES,
-            BiasFix::Step,
-        ),
-        (Coding::HALVES, ours(2, 0), BiasFix::Off),
-        (
-            with(3, Grid::AsymmetricSearch, F16, 32),
-            with(8, Grid::Symmetric, E4m3, 32),
-            BiasFix::Step,
-        ),
-        (
-            with(4, Grid::MinMax, F32, 32),
-            with(2, Grid::Wide, F32, 32),
-            BiasFix::Step,
-        ),
-        (
-            Coding {
-                hadamard: false,
-                ..ours(2, 2)
-            },
-            with(3, Grid::Symmetric, F16, 64),
-            BiasFix::Energy,
-        ),
-    ]);
-    all
-}
-
-/// The coding with blocks no wider than a head.
-fn for_head(c: Coding, head_dim: usize) -> Coding {
-    let block = match c.axis {
-        Axis::Token => c.block.min(head_dim),
-        Axis::Channel => c.block,
-    };
-    Coding { block, ..c }
-}
-
-fn coded_plans(caps: &Caps) -> Vec<Vec<Knob>> {
-    let samples = sample_codings();
-    let mut all = Vec::new();
-    for head_dim in [32, 64, 128, 256] {
-        let mut counts: Vec<u32> = [1, 2, 3, 6]
-            .map(|n| queries_per_lane(caps, u32_of(head_dim), n * caps.subgroup_size))
-            .to_vec();
-        counts.dedup();
-        // The usual widths meet everything; the others what the shape of their loads is tried with.
-        let n = if matches!(head_dim, 64 | 128) {
-            samples.len()
-        } else {
-            5
-        };
-        for (k, v, bias) in &samples[..n] {
-            // Tables that the lanes hold, one centroid each or several, and a larger one.
-            let lanes = caps.subgroup_size.max(1) as usize;
-            for n_centroids in [lanes, MOST_HELD * lanes, 256] {
-                let layout =
-                    |c| SpanLayout::new(for_head(c, head_dim), 1, head_dim, 4, n_centroids);
-                let rows = Rows::Coded {
-                    k: layout(*k),
-                    v: layout(*v),
-                    bias: *bias,
-                };
-                let split = RopeSplit::wan(head_dim);
-                for n in &counts {
-                    let knobs = knobs(caps, split, &rows, *n);
-                    if !all.contains(&knobs) {
-                        all.push(knobs);
-                    }
-                }
-            }
-        }
-    }
-    all
-}
-
 /// Records one dispatch a page.
 ///
 /// # Panics
@@ -523,8 +292,12 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             v_planes: planes[1],
         };
         let tier = rec.caps().tier;
-        let (lanes, per_lane) = lanes(rec.caps(), u32_of(d), p.n_queries);
-        let (kernel, knobs) = attention_kernel(rec.caps(), split, &s.rows, a.n_queries);
+        let per_lane = queries_per_lane(rec.caps(), u32_of(d), p.n_queries);
+        let (kernel, knobs) = attention_plan(rec.caps(), split, &s.rows, a.n_queries);
+        let lanes = match tier {
+            Tier::Subgroups => rec.caps().subgroup_size,
+            Tier::Portable => 64,
+        };
         p.lane_quads = per_lane * u32_of(d / 4);
         let per_group = (lanes * per_lane) as usize;
         let keys = s.positions.n_frames * s.tokens_per_frame;
@@ -614,7 +387,10 @@ impl HostRows {
             };
         }
         let layout = |planes: &Planes, name| {
-            let coding = Coding::from_number(l.knob(name));
+            let coding = Coding {
+                stages: planes.stages as usize,
+                ..Coding::from_number(l.knob(name))
+            };
             planes.layout(coding, p.n_heads as usize, head_dim, p.rows)
         };
         HostRows::Coded {

@@ -24,18 +24,18 @@ struct Params {
     limit: f32,
 }
 
-/// Records `x = a x + b y`, value by value.
+/// Records `x = a x + b y` for every value of `y`; what `x` has beyond them stays.
 ///
 /// # Panics
-/// When the lengths differ.
+/// When `x` is shorter.
 pub fn mix(rec: &mut Recorder<'_>, x: &Buffer<f32>, y: &Buffer<f32>, a: f32, b: f32) {
     mix_limited(rec, x, y, a, b, f32::MAX);
 }
 
-/// Records `x = a x + b y`, cut to `-limit..=limit`.
+/// Records `x = a x + b y`, cut to `-limit..=limit`, as [`mix`] does.
 ///
 /// # Panics
-/// When the lengths differ.
+/// When `x` is shorter.
 pub fn mix_limited(
     rec: &mut Recorder<'_>,
     x: &Buffer<f32>,
@@ -44,16 +44,16 @@ pub fn mix_limited(
     b: f32,
     limit: f32,
 ) {
-    assert_eq!(x.len(), y.len(), "mix of different lengths");
+    assert!(y.len() <= x.len(), "mix sizes");
     let params = Params {
         first_group: 0,
         n_groups: 0,
-        n: u32_of(x.len()),
+        n: u32_of(y.len()),
         a,
         b,
         limit,
     };
-    rec.dispatch(&KERNEL, each(x.len()), &params, &[x.into(), y.into()]);
+    rec.dispatch(&KERNEL, each(y.len()), &params, &[x.into(), y.into()]);
 }
 
 fn twin(l: &mut Launch<'_>) {

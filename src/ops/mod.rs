@@ -3,6 +3,7 @@
 //! Ops know shapes, not models. Sizes in params are in quads (four channels) where a shader loads `vec4`s.
 
 mod attention;
+mod attention_plans;
 mod attention_text;
 mod coding;
 mod hadamard;
@@ -22,9 +23,8 @@ mod span_decode;
 mod span_error;
 mod span_gather;
 
-pub use attention::{
-    Attention, BiasFix, Rows, Segment, attention, attention_kernel, sample_codings,
-};
+pub use attention::{Attention, BiasFix, Rows, Segment, attention};
+pub use attention_plans::{attention_choices, attention_plan, sample_codings};
 pub use coding::{
     Axis, Coding, Exported, Grid, ScaleFormat, SpanBytes, SpanLayout, bf16_round, centroid_count,
     e4m3_decode, e4m3_encode, hadamard,

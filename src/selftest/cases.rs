@@ -318,7 +318,7 @@ fn silu_case() -> Case {
         move |d| {
             let x: Vec<f32> = values(8, n).iter().map(|v| 8.0 * v).collect();
             let x = input(d, &x)?;
-            let out = Output::whole(d, &vec![f32::NAN; n])?;
+            let out = Output::unwritten(d, n)?;
             Ok(Job::floats(out, n, Tol::ELEMENTWISE, move |rec, y| {
                 silu(rec, &x, y);
             }))
@@ -335,7 +335,7 @@ fn mix_case() -> Case {
         Work::Bytes(12.0 * n as f64),
         move |d| {
             let y = input(d, &values(10, n))?;
-            let out = Output::whole(d, &values(9, n))?;
+            let out = Output::holding(d, &values(9, n))?;
             Ok(Job::floats(out, n, Tol::ELEMENTWISE, move |rec, x| {
                 mix(rec, x, &y, 0.8125, -0.37);
             }))
@@ -558,9 +558,9 @@ fn coded(layout: &SpanLayout, seed: u64) -> Result<Vec<u32>, Error> {
     let twin = Device::twin();
     let n = HEADS * layout.tokens * HEAD_DIM;
     let x = input(&twin, &values(seed, n))?;
-    let words = Output::whole(&twin, &vec![0u32; layout.words])?;
+    let words = twin.zeros(Purpose::Spans, "span", layout.words)?;
     let span = SpanPlace {
-        words: &words.buffer,
+        words: &words,
         base: 0,
         layout: *layout,
     };
@@ -577,7 +577,7 @@ fn coded(layout: &SpanLayout, seed: u64) -> Result<Vec<u32>, Error> {
     }
     quantize(&mut rec, &scratch.quantize(&x, span));
     twin.run(rec)?;
-    twin.read_all(&words.buffer)
+    twin.read_all(&words)
 }
 
 fn coded_case((k, v, bias): (Coding, Coding, BiasFix)) -> Case {

@@ -35,10 +35,9 @@ fn guard(i: usize) -> u32 {
 /// An output with a guard behind it.
 #[derive(Debug)]
 pub struct Output<T> {
-    /// What the op writes; longer than the output by the guard, where there is one.
+    /// What the op writes; longer than the output by the guard.
     pub buffer: Buffer<T>,
     n: usize,
-    guard: usize,
 }
 
 impl<T: Pod> Output<T> {
@@ -53,19 +52,6 @@ impl<T: Pod> Output<T> {
         Ok(Output {
             buffer: device.upload(Purpose::Activations, "output", words)?,
             n: data.len(),
-            guard: GUARD,
-        })
-    }
-
-    /// Starts with `data` and has no guard, for ops that take the buffer's length for theirs.
-    ///
-    /// # Errors
-    /// No memory left on the device.
-    pub fn whole(device: &Device, data: &[T]) -> Result<Output<T>, Error> {
-        Ok(Output {
-            buffer: device.upload(Purpose::Activations, "output", data)?,
-            n: data.len(),
-            guard: 0,
         })
     }
 
@@ -84,7 +70,7 @@ impl<T: Pod> Output<T> {
     pub fn read(&self, device: &Device) -> Result<Result<Vec<T>, String>, Error> {
         let mut all = device.read_all(&self.buffer)?;
         let tail: Vec<u32> = bytemuck::cast_slice(&all.split_off(self.n)).to_vec();
-        let touched = (0..self.guard).find(|i| tail[*i] != guard(*i));
+        let touched = (0..GUARD).find(|i| tail[*i] != guard(*i));
         Ok(match touched {
             None => Ok(all),
             Some(i) => Err(format!(

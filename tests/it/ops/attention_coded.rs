@@ -1,5 +1,7 @@
 //! Attention over coded spans: every coding, its words made up, read in place by the kernels and row by row by the twin.
 
+use std::ops::Range;
+
 use half::f16;
 use longtake::gpu::{Device, Purpose};
 use longtake::ops::{
@@ -138,29 +140,68 @@ fn check(head_dim: usize, k: Coding, v: Coding, bias: BiasFix) {
     check_twin(&format!("{head_dim} {k:?} {v:?} {bias:?}"), tol, ops);
 }
 
-#[test]
-fn every_sample_coding_is_read_in_place() {
-    for (k, v, bias) in sample_codings() {
-        check(64, k, v, bias);
+/// The samples by family: compiling is what takes time here, so each is a test of its own, on a core of its own.
+const FAMILIES: [Range<usize>; 4] = [0..5, 5..10, 10..14, 14..19];
+
+fn check_family(at: usize) {
+    for (k, v, bias) in &sample_codings()[FAMILIES[at].clone()] {
+        check(64, *k, *v, *bias);
     }
 }
 
 #[test]
-fn codings_are_read_in_place_in_heads_of_other_widths() {
-    let samples = sample_codings();
-    // Compiling is what takes time here: the plainest, the one by channel, and ours.
-    for (head_dim, some) in [(32, &[0][..]), (128, &[4, 10]), (256, &[0])] {
-        for (k, v, bias) in some.iter().map(|i| &samples[*i]) {
-            let fit = |c: &Coding| Coding {
-                block: match c.axis {
-                    Axis::Token => c.block.min(head_dim),
-                    Axis::Channel => c.block,
-                },
-                ..*c
-            };
-            check(head_dim, fit(k), fit(v), *bias);
-        }
+fn released_codings_and_rivals_of_two_bits_are_read_in_place() {
+    check_family(0);
+}
+
+#[test]
+fn released_codings_and_rivals_of_four_bits_are_read_in_place() {
+    check_family(1);
+}
+
+#[test]
+fn our_codings_are_read_in_place() {
+    check_family(2);
+}
+
+#[test]
+fn other_grids_scales_and_options_are_read_in_place() {
+    check_family(3);
+}
+
+#[test]
+fn families_are_all_samples() {
+    let all: Vec<usize> = FAMILIES.into_iter().flatten().collect();
+    assert!(all.into_iter().eq(0..sample_codings().len()));
+}
+
+fn check_in_heads_of(head_dim: usize, samples: &[usize]) {
+    for (k, v, bias) in samples.iter().map(|i| sample_codings()[*i]) {
+        let fit = |c: Coding| Coding {
+            block: match c.axis {
+                Axis::Token => c.block.min(head_dim),
+                Axis::Channel => c.block,
+            },
+            ..c
+        };
+        check(head_dim, fit(k), fit(v), bias);
     }
+}
+
+#[test]
+fn codings_are_read_in_place_in_heads_of_32() {
+    check_in_heads_of(32, &[0]);
+}
+
+/// The one by channel, and ours.
+#[test]
+fn codings_are_read_in_place_in_heads_of_128() {
+    check_in_heads_of(128, &[4, 10]);
+}
+
+#[test]
+fn codings_are_read_in_place_in_heads_of_256() {
+    check_in_heads_of(256, &[0]);
 }
 
 #[test]

@@ -71,12 +71,16 @@ fn every_tier_makes_the_golden_film() {
     }
 }
 
-/// The portable tier asks for exactly WebGPU's defaults, so that what it runs, runs everywhere.
+/// Exactly WebGPU's default limits and no feature, asked of the device itself, and the demo world runs on it: with its keys
+/// and values as they are, and coded.
 #[test]
-fn the_portable_tier_has_no_more_than_the_floor() {
+fn the_demo_runs_on_webgpus_default_limits_without_a_feature() {
     let Some(device) = support::open(longtake::gpu::TierRequest::Portable) else {
         return;
     };
+    let lent = device.lend().unwrap();
+    assert_eq!(lent.device.limits(), wgpu::Limits::default());
+    assert_eq!(lent.device.features(), wgpu::Features::empty());
     let (caps, floor) = (device.caps(), Caps::floor());
     assert_eq!((caps.tier, caps.subgroup_size), (Tier::Portable, 0));
     let limits = |c: &Caps| {
@@ -89,6 +93,8 @@ fn the_portable_tier_has_no_more_than_the_floor() {
         )
     };
     assert_eq!(limits(caps), limits(&floor));
+    let result = run_film(&device).unwrap();
+    assert!(result.wrong.is_none(), "{result:?}");
 }
 
 /// Both tiers on the same inputs: each is within its bound of the twin, so they are within twice that of each other.

@@ -15,16 +15,16 @@ use proptest::test_runner::RngSeed;
 
 use crate::support::{Out, gpus, input, run};
 
-const U: f64 = 1.0 / (1u64 << 24) as f64;
-const LEAST_NORMAL: f64 = f32::MIN_POSITIVE as f64;
+pub(super) const U: f64 = 1.0 / (1u64 << 24) as f64;
+pub(super) const LEAST_NORMAL: f64 = f32::MIN_POSITIVE as f64;
 
 /// Bound of a sum of `n` products whose magnitudes add up to `magnitudes`, with factors up to `largest`.
-fn sum_bound(n: usize, magnitudes: f64, largest: f64) -> f64 {
+pub(super) fn sum_bound(n: usize, magnitudes: f64, largest: f64) -> f64 {
     (n + 1) as f64 * (U * magnitudes + LEAST_NORMAL * largest.max(1.0))
 }
 
 /// Zeros of both signs, subnormals, values about f16's ends and about 1, and ordinary ones. No overflow of a sum of them.
-fn hostile() -> impl Strategy<Value = f32> {
+pub(super) fn hostile() -> impl Strategy<Value = f32> {
     prop_oneof![
         Just(0.0f32),
         Just(-0.0),
@@ -42,17 +42,17 @@ fn hostile() -> impl Strategy<Value = f32> {
     ]
 }
 
-fn rows(n: usize) -> impl Strategy<Value = Vec<f32>> {
+pub(super) fn rows(n: usize) -> impl Strategy<Value = Vec<f32>> {
     proptest::collection::vec(hostile(), n)
 }
 
 /// The same cases in every run, so that a failure comes again; PROPTEST_CASES asks for more of them, drawn anew.
-fn config() -> ProptestConfig {
+pub(super) fn config(cases: u32) -> ProptestConfig {
     let more = std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|v| v.parse().ok());
     ProptestConfig {
-        cases: more.unwrap_or(32),
+        cases: more.unwrap_or(cases),
         rng_seed: match more {
             Some(_) => RngSeed::Random,
             None => RngSeed::Fixed(7),
@@ -62,7 +62,11 @@ fn config() -> ProptestConfig {
     }
 }
 
-fn near(got: &[f32], want: &[f32], bound: impl Fn(usize) -> f64) -> Result<(), TestCaseError> {
+pub(super) fn near(
+    got: &[f32],
+    want: &[f32],
+    bound: impl Fn(usize) -> f64,
+) -> Result<(), TestCaseError> {
     prop_assert_eq!(got.len(), want.len());
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let error = (f64::from(*g) - f64::from(*w)).abs();
@@ -145,7 +149,13 @@ fn codings() -> impl Strategy<Value = Coding> {
         })
 }
 
-fn words_of(d: &Device, coding: Coding, x: &[f32], n_heads: usize, tokens: usize) -> Vec<u32> {
+pub(super) fn words_of(
+    d: &Device,
+    coding: Coding,
+    x: &[f32],
+    n_heads: usize,
+    tokens: usize,
+) -> Vec<u32> {
     let layout = SpanLayout::new(coding, n_heads, 32, tokens, 0);
     let x = input(d, x);
     let words = Out::holding(d, &vec![0u32; layout.words]);
@@ -167,7 +177,7 @@ fn words_of(d: &Device, coding: Coding, x: &[f32], n_heads: usize, tokens: usize
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(config(32))]
 
     #[test]
     fn linear_is_within_the_bound_of_its_length(((m, n, k), x, w, b) in products()) {
@@ -189,9 +199,9 @@ proptest! {
     fn mix_is_within_two_roundings(x in (1usize..200).prop_flat_map(rows), a in -2.0f32..2.0, b in -2.0f32..2.0) {
         let y: Vec<f32> = x.iter().rev().copied().collect();
         let on = |d: &Device| {
-            let (x, y) = (input(d, &x), input(d, &y));
-            run(d, |rec| mix(rec, &x, &y, a, b));
-            d.read_all(&x).unwrap()
+            let (x, y) = (Out::holding(d, &x), input(d, &y));
+            run(d, |rec| mix(rec, &x.buffer, &y, a, b));
+            x.read(d)
         };
         let want = on(&Device::twin());
         for gpu in gpus() {

@@ -1,13 +1,13 @@
 use longtake::ops::silu;
 
-use crate::support::{Tol, check_twin, gpus, hostile, input, run, values};
+use crate::support::{Out, Tol, check_twin, gpus, hostile, input, run, values};
 
 fn check(case: &str, x: &[f32], tol: Tol) {
     check_twin(case, tol, |device| {
         let x = input(device, x);
-        let y = input(device, &vec![f32::NAN; x.len()]);
-        run(device, |rec| silu(rec, &x, &y));
-        vec![device.read_all(&y).unwrap()]
+        let y = Out::unwritten(device, x.len());
+        run(device, |rec| silu(rec, &x, &y.buffer));
+        vec![y.read(device)]
     });
 }
 
@@ -25,9 +25,12 @@ fn silu_stays_finite_far_out() {
     check("silu of hostile values", &hostile(5, 256), Tol::ELEMENTWISE);
     let far = [-80.0f32, -88.0, -89.0, -100.0, -1e4, -1e30];
     for gpu in gpus() {
-        let (x, y) = (input(&gpu.device, &far), input(&gpu.device, &[f32::NAN; 6]));
-        run(&gpu.device, |rec| silu(rec, &x, &y));
-        for (x, y) in far.iter().zip(gpu.device.read_all(&y).unwrap()) {
+        let (x, y) = (
+            input(&gpu.device, &far),
+            Out::<f32>::unwritten(&gpu.device, 6),
+        );
+        run(&gpu.device, |rec| silu(rec, &x, &y.buffer));
+        for (x, y) in far.iter().zip(y.read(&gpu.device)) {
             assert!(
                 (-2e-33..=0.0).contains(&y),
                 "{}: silu({x}) = {y}",

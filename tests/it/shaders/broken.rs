@@ -127,3 +127,23 @@ fn a_race_on_a_sum_is_caught_by_the_twin() {
 fn a_barrier_that_not_all_lanes_reach_is_left_to_tint() {
     assert_eq!(read(broken!("barrier_in_divergent_flow", nothing)), Ok(()));
 }
+
+/// What wgpu itself refuses, it reports beside the call; the next call of ours fails with its words.
+#[test]
+fn a_wrong_use_that_wgpu_names_fails_the_next_call() {
+    let Some(device) = crate::support::open(longtake::gpu::TierRequest::Portable) else {
+        return;
+    };
+    let x = input(&device, &values(1, 64));
+    assert!(device.read_all(&x).is_ok());
+    let lent = device.lend().unwrap();
+    // A buffer that the host maps may be nothing but the end of a copy.
+    drop(lent.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("wrong on purpose"),
+        size: 64,
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    }));
+    let wrong = device.read_all(&x).unwrap_err().to_string();
+    assert!(wrong.contains("wrong on purpose"), "{wrong}");
+}

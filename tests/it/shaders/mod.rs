@@ -3,7 +3,8 @@
 
 mod broken;
 mod compilers;
-mod variants;
+mod settings;
+pub mod variants;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -73,8 +74,9 @@ fn keeps_to_the_floor(v: &Variant, c: &Checked, f: &Final) -> Result<(), String>
 fn knobs_of_shader_files_name_their_overrides() {
     for v in variants::all() {
         if let Source::File(_) = v.kernel.source {
-            let module = v.checked().unwrap().module;
-            let names: HashSet<_> = module
+            let checked = v.checked().unwrap();
+            let names: HashSet<_> = checked
+                .module
                 .overrides
                 .iter()
                 .filter_map(|(_, o)| o.name.clone())

@@ -1,14 +1,14 @@
 //! Everything that the planner can choose, once: kernels with knobs, composed, checked, their overrides resolved.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use longtake::gpu::shader::{self, Checked};
 use longtake::gpu::{Caps, Kernel, Knob, Source};
-use longtake::ops::KERNELS;
+use longtake::ops::{KERNELS, attention_choices};
 
 use crate::support::device;
 
@@ -37,9 +37,25 @@ impl Variant {
         format!("{}{knobs}", self.kernel.name)
     }
 
-    pub fn checked(&self) -> Result<Checked, String> {
-        shader::check(self.kernel, &self.knobs, self.is_subgroup())
-            .map_err(|e| format!("{}: {e}", self.name()))
+    /// The text of a file is read and validated once, for all its overrides.
+    pub fn checked(&self) -> Result<Arc<Checked>, String> {
+        static FILES: Mutex<BTreeMap<usize, Arc<Checked>>> = Mutex::new(BTreeMap::new());
+        let check = || {
+            shader::check(self.kernel, &self.knobs, self.is_subgroup())
+                .map(Arc::new)
+                .map_err(|e| format!("{}: {e}", self.name()))
+        };
+        if let Source::Written(_) = self.kernel.source {
+            return check();
+        }
+        let at = std::ptr::from_ref(self.kernel).addr();
+        let mut files = FILES.lock().unwrap();
+        if let Some(known) = files.get(&at) {
+            return Ok(known.clone());
+        }
+        let found = check()?;
+        files.insert(at, found.clone());
+        Ok(found)
     }
 }
 
@@ -72,6 +88,78 @@ pub fn all() -> &'static [Variant] {
             }
         }
         all
+    })
+}
+
+/// What is known of a kernel's variants.
+#[derive(Default)]
+struct Seen {
+    whole: HashSet<Vec<Knob>>,
+    /// Every two choices of a listed variant, and every three of one tensor's.
+    twos: HashSet<[Knob; 2]>,
+    threes: HashSet<[Knob; 3]>,
+}
+
+/// Whether the gate sees what a planner chose: `Ok`, or what it does not. A plan is listed; or, where all plans are too many to
+/// list, every two of its choices stand together in a listed one, and every three of what K, or V, depends on.
+pub fn is_seen(kernel: &Kernel, plan: &[Knob]) -> Result<(), String> {
+    static SEEN: OnceLock<HashMap<&str, Seen>> = OnceLock::new();
+    let seen = SEEN.get_or_init(|| {
+        let mut seen: HashMap<&str, Seen> = HashMap::new();
+        for caps in Caps::every() {
+            for kernel in KERNELS {
+                let of = seen.entry(kernel.name).or_default();
+                for knobs in (kernel.plans)(&caps) {
+                    if is_covered(kernel) && !of.whole.contains(&knobs) {
+                        of.twos.extend(twos(&knobs));
+                        of.threes.extend(threes(&knobs));
+                    }
+                    of.whole.insert(knobs);
+                }
+            }
+        }
+        seen
+    });
+    let of = seen.get(kernel.name).ok_or("no such kernel")?;
+    if of.whole.contains(plan) {
+        return Ok(());
+    }
+    let unlisted = format!("{}: {plan:?} is not in its `plans`", kernel.name);
+    if !is_covered(kernel) {
+        return Err(unlisted);
+    }
+    if let Some(two) = twos(plan).find(|two| !of.twos.contains(two)) {
+        return Err(format!("{unlisted}, and no listed one has {two:?}"));
+    }
+    match threes(plan).find(|three| !of.threes.contains(three)) {
+        Some(three) => Err(format!("{unlisted}, and no listed one has {three:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether a kernel has more plans than can be listed.
+fn is_covered(kernel: &Kernel) -> bool {
+    kernel.name.starts_with("attention_coded")
+}
+
+fn twos(plan: &[Knob]) -> impl Iterator<Item = [Knob; 2]> + use<> {
+    let all = attention_choices(plan);
+    let pairs = (0..all.len()).flat_map(move |j| (0..j).map(move |i| (i, j)));
+    pairs.map(move |(i, j)| [all[i], all[j]])
+}
+
+fn threes(plan: &[Knob]) -> impl Iterator<Item = [Knob; 3]> + use<> {
+    let all = attention_choices(plan);
+    let of = |own: char, also: &'static [&'static str]| {
+        let is_own = move |(name, _): &Knob| name.starts_with(own) || also.contains(name);
+        all.iter().copied().filter(is_own).collect::<Vec<_>>()
+    };
+    // One of the three counts of pairs stands for the width of a head.
+    let tensors = [of('K', &["FRAME_PAIRS", "BIAS"]), of('V', &["FRAME_PAIRS"])];
+    tensors.into_iter().flat_map(|all| {
+        let n = all.len();
+        let places = (0..n).flat_map(|k| (0..k).flat_map(move |j| (0..j).map(move |i| [i, j, k])));
+        places.map(move |at| at.map(|i| all[i]))
     })
 }
 
