@@ -7,4 +7,5 @@
 )]
 
 mod memory;
+mod torch_file;
 mod weights;

@@ -1,11 +1,14 @@
 //! Safetensors files and PyTorch checkpoints.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use longtake::model::config::DitConfig;
 use longtake::weights::{Error, Weights};
 
 use crate::memory;
+use crate::torch_file::{Container, Stored, Tensor, write};
 
 /// Damaged variants of each file.
 const VARIANTS: usize = 400;
@@ -235,4 +238,60 @@ fn the_part_that_is_asked_for_is_read() {
     // A file without parts is the network itself, whatever part is asked for.
     let flat = Weights::open_part(&folder().join("zip_basic.pt"), &["generator"]).unwrap();
     assert!(flat.get("head.modulation").is_some());
+}
+
+#[test]
+fn a_training_checkpoint_of_the_network_passes_its_check() {
+    let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/selfforcing");
+    let config = fs::read_to_string(set.join("config.json")).unwrap();
+    let config = DitConfig::from_selfforcing_json(&config).unwrap();
+    let tensors: Vec<Tensor> = (config.tensors().into_iter().enumerate())
+        .map(|(i, t)| Tensor {
+            // As trainers leave them: every other name goes through a wrapper.
+            name: format!("model.{}{}", ["", "_fsdp_wrapped_module."][i % 2], t.name),
+            shape: t.shape,
+        })
+        .collect();
+    let path = std::env::temp_dir().join(format!("longtake-hostile-{}.pt", std::process::id()));
+    for container in [Container::Zip, Container::Stream] {
+        for stored in [Stored::F32, Stored::F16, Stored::Bf16] {
+            write(&path, container, Some("generator"), stored, &tensors).unwrap();
+            let weights = Weights::open_part(&path, &["generator"]).unwrap();
+            weights.check("tiny", &config.tensors()).unwrap();
+            drop(weights);
+        }
+        write(
+            &path,
+            container,
+            Some("generator"),
+            Stored::F16,
+            &tensors[1..],
+        )
+        .unwrap();
+        let short = Weights::open(&path).unwrap();
+        let text = short
+            .check("tiny", &config.tensors())
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("1 missing"), "{text}");
+    }
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn the_published_network_is_the_inventorys() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/inventory/wan21_t2v_1.3b_generator.tsv");
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#')).skip(1);
+    let listed: BTreeMap<String, Vec<usize>> = lines
+        .map(|line| {
+            let cells: Vec<&str> = line.split('\t').collect();
+            let shape = cells[1].split('x').map(|size| size.parse().unwrap());
+            (cells[0].to_owned(), shape.collect())
+        })
+        .collect();
+    let config = DitConfig::selfforcing_1_3b().tensors().into_iter();
+    let ours: BTreeMap<String, Vec<usize>> = config.map(|t| (t.name, t.shape)).collect();
+    assert_eq!(ours, listed);
 }

@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::fault::Fault;
-use crate::weights::torch::fault::shortened;
+use super::fault::{Fault, shortened};
 
 /// Bytes of the record that ends a zip, without its comment.
 const END_BYTES: usize = 22;
@@ -136,7 +135,7 @@ fn place(bytes: &[u8], end: usize) -> Result<(u64, Range<usize>), Fault> {
         .filter(|range| range.end <= limit)
         .ok_or(FAULT)?;
     // An entry takes at least its fixed part, so the count cannot make anything grow beyond the file.
-    if (range.len() / ENTRY_BYTES) as u64 <= count.saturating_sub(1) {
+    if ((range.len() / ENTRY_BYTES) as u64) < count {
         return Err(Fault::Zip("its directory is too short for its entries"));
     }
     Ok((count, range))
@@ -249,4 +248,33 @@ pub(super) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_is_that_of_zips() {
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(b""), 0);
+    }
+
+    #[test]
+    fn an_empty_zip_has_no_entries() {
+        let mut end = b"PK\x05\x06".to_vec();
+        end.extend([0; 18]);
+        assert_eq!(directory(&end), Ok(Directory::new()));
+        assert_eq!(directory(&end[..21]), Err(Fault::NoDirectory));
+        // A comment is skipped, also one that looks like an end itself.
+        end[20] = 22;
+        let twice = [end.as_slice(), &[0; 22]].concat();
+        assert_eq!(directory(&twice), Ok(Directory::new()));
+        // More entries than the directory has room for.
+        end[20] = 0;
+        end[8] = 1;
+        end[10] = 1;
+        assert!(matches!(directory(&end), Err(Fault::Zip(_))));
+    }
 }
