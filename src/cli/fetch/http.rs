@@ -35,7 +35,9 @@ pub(super) enum HttpError {
 
 impl From<ureq::Error> for HttpError {
     fn from(err: ureq::Error) -> Self {
-        let what = err.to_string();
+        let what = format!(
+            "the server cannot be reached ({err}); check the connection, HTTPS_PROXY and HF_ENDPOINT"
+        );
         match err {
             ureq::Error::BadUri(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
                 Self::Final(what)

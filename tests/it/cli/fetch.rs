@@ -278,6 +278,17 @@ fn closed_doors_say_how_to_get_in() {
 }
 
 #[test]
+fn a_silent_server_is_named_with_what_to_check() {
+    let run = Scratch::new().fetch("http://127.0.0.1:9", FETCH_VAE);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(
+        run.err.contains("Wan2.1_VAE.pth") && run.err.contains("HF_ENDPOINT"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
 fn a_token_may_also_lie_in_a_file() {
     let scratch = Scratch::new();
     fs::write(scratch.path("token"), "from-a-file\n").unwrap();
