@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::compare::Setting;
 use super::kv::{Layers, PairName};
+use super::models::PartArg;
 use super::values::{self, Attended, KvName, Seed};
 
 const EXAMPLES: &str = "\
@@ -17,6 +18,7 @@ Examples:
   longtake generate -o - | mpv -                    watch while it is made
   longtake compare --n-seeds 3                      what a smaller cache costs, as a report
   longtake kv dump.safetensors                      what every codec costs on your own keys and values
+  longtake models                                   published models, their sizes and licences
   longtake devices                                  what it could run on
   longtake selftest                                 whether a device computes what it should
   longtake info walk.mp4                            how a film was made
@@ -83,6 +85,10 @@ pub(super) enum Command {
     Compare(Box<CompareArgs>),
     /// Measure codecs on keys and values from a file, and write or read what they store
     Kv(Box<KvFileArgs>),
+    /// List published models: size, licence, and what of them is here
+    Models(ModelsArgs),
+    /// Download what a published model needs
+    Fetch(FetchArgs),
     /// List the devices that a film can be made on
     Devices(ListArgs),
     /// Check that a device computes what it should, and how fast
@@ -529,6 +535,58 @@ pub(super) enum AxesArg {
 #[derive(Debug, Clone, Args)]
 pub(super) struct ListArgs {
     /// As JSON
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch)]
+    pub(super) json: bool,
+}
+
+const MODELS_AFTER: &str = "\
+Files are looked for in Hugging Face's cache (HF_HUB_CACHE, HF_HOME) and, with --comfyui, in ComfyUI's folders.";
+
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  longtake fetch self-forcing                       says size and licences, asks, downloads, checks
+  longtake fetch self-forcing --parts generator,taehv --yes
+  longtake fetch longlive --dry-run                 says size and licences only
+";
+
+const FETCH_AFTER: &str = "\
+A download that was cut goes on where it stopped. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they
+mean to Hugging Face's own tools. The paths of all files are printed on standard output, all else on standard error.";
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = MODELS_AFTER)]
+pub(super) struct ModelsArgs {
+    /// Tell all about one of them
+    pub(super) preset: Option<String>,
+    /// Hold a file, or the one in a folder, to the tensors of PRESET's network
+    #[arg(long, value_name = "PATH", requires = "preset")]
+    pub(super) check: Option<PathBuf>,
+    /// ComfyUI's folder, to find files there too
+    #[arg(long, value_name = "DIR", env = "LONGTAKE_COMFYUI")]
+    pub(super) comfyui: Option<PathBuf>,
+    /// As JSON
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(before_help = FETCH_EXAMPLES, after_help = FETCH_AFTER, help_template = TEMPLATE)]
+pub(super) struct FetchArgs {
+    /// A name from `models`
+    pub(super) preset: String,
+    /// Only these: generator, lora, text, vae, taehv [default: all]
+    #[arg(long, value_name = "PART,...", value_delimiter = ',')]
+    pub(super) parts: Vec<PartArg>,
+    /// Accept size and licences without being asked
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Say what would be downloaded, and download nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// ComfyUI's folder; what is there is not downloaded
+    #[arg(long, value_name = "DIR", env = "LONGTAKE_COMFYUI")]
+    pub(super) comfyui: Option<PathBuf>,
+    /// The paths as JSON on standard output
     #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch)]
     pub(super) json: bool,
 }

@@ -22,6 +22,9 @@ pub(super) enum Fault {
     /// No such model.
     #[error("{0}")]
     NoModel(String),
+    /// A model that is not here and was not downloaded.
+    #[error("{0}")]
+    NotFetched(String),
     /// Ended by the user before there was anything to keep.
     #[error("interrupted before the first frame; nothing was written")]
     Interrupted,
@@ -48,7 +51,7 @@ fn code_of(err: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(err) = err.downcast_ref::<Fault>() {
         return Some(match err {
             Fault::Usage(_) => USAGE,
-            Fault::NoModel(_) => NO_MODEL,
+            Fault::NoModel(_) | Fault::NotFetched(_) => NO_MODEL,
             Fault::Interrupted | Fault::NothingWhole | Fault::NotMeasured => INTERRUPTED,
         });
     }
@@ -148,6 +151,9 @@ pub(super) fn text(err: &anyhow::Error) -> String {
 
 /// What to do next, where the message itself does not say so already.
 pub(super) fn hint(err: &anyhow::Error) -> &'static str {
+    if let Some(Fault::NotFetched(_)) = err.downcast_ref() {
+        return "";
+    }
     match code(err) {
         NO_ROOM => "fewer --frames, a --window, or another --device (longtake devices)",
         NO_MODEL => {

@@ -6,10 +6,12 @@ mod compare;
 mod devices;
 mod encode;
 mod fault;
+mod fetch;
 mod generate;
 mod info;
 mod job;
 mod kv;
+mod models;
 mod parse;
 mod progress;
 mod recipe;
@@ -17,6 +19,7 @@ mod report;
 mod say;
 mod selftest;
 mod stop;
+mod store;
 mod target;
 mod values;
 mod view;
@@ -57,6 +60,8 @@ fn dispatch(cli: Cli, clock: Clock) -> anyhow::Result<u8> {
         Some(Command::Generate(args)) => generate::run(*args, &cli.voice, clock),
         Some(Command::Compare(args)) => compare::run(&args, &cli.voice, clock),
         Some(Command::Kv(args)) => kv::run(&args, &cli.voice),
+        Some(Command::Models(args)) => models::run(&args),
+        Some(Command::Fetch(args)) => fetch::run(&args, &cli.voice),
         Some(Command::Devices(args)) => Ok(devices::run(&args)),
         Some(Command::Selftest(args)) => selftest::run(&args, &cli.voice),
         Some(Command::Info(args)) => info::run(&args),

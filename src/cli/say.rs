@@ -54,6 +54,30 @@ impl Style {
     }
 }
 
+/// Lines of equally many cells, each column as wide as its widest cell.
+pub(super) fn columns(lines: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let count = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:width$}"))
+            .collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
 /// `1 frame`, `2 frames`.
 pub(super) fn n(count: u32, what: &str) -> String {
     match count {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use safetensors::{Dtype, SafeTensorError};
 
+use super::torch::Fault;
+
 /// Names of each kind that [`Mismatch`] prints before it only counts the rest.
 const MAX_LISTED: usize = 4;
 
@@ -18,7 +20,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The path is a folder.
-    #[error("this is a folder; name the .safetensors file inside it: {path:?}")]
+    #[error("this is a folder; name the .safetensors or .pt file inside it: {path:?}")]
     Directory {
         /// The folder.
         path: PathBuf,
@@ -62,12 +64,11 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A zip or a pickle, the two forms that `torch.save` writes.
-    #[error(
-        "this is a zip or a pickle, as PyTorch checkpoints (.pt, .pth) are; these are not supported yet, \
-         convert it to .safetensors: {path:?}"
-    )]
+    /// A PyTorch checkpoint that cannot be read, or must not.
+    #[error("{source}: {path:?}")]
     Torch {
+        /// What is wrong with it.
+        source: Fault,
         /// The file.
         path: PathBuf,
     },
@@ -78,7 +79,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// No known file type.
-    #[error("this is not a safetensors file; check that it is the right one: {path:?}")]
+    #[error(
+        "this is neither a safetensors file nor a PyTorch checkpoint; check that it is the right one: {path:?}"
+    )]
     NotSafetensors {
         /// The file.
         path: PathBuf,

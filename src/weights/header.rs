@@ -2,33 +2,24 @@
 //! what is wrong when it is not, and gives every tensor its bare name.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 use safetensors::tensor::TensorInfo;
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::{SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Error;
+use super::entry::{Entries, Entry, Naming, Place};
 
 /// Bytes of the little-endian header length that a file starts with.
 const LEN_BYTES: usize = 8;
 
-/// One tensor: what it is and where its bytes lie in the file.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    /// Byte range within the whole file, inside it and of the length that `dtype` and `shape` ask for.
-    pub(super) range: Range<usize>,
-}
-
 /// What a header says.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    /// Tensors by bare name, see [`bare_name`].
-    pub(super) entries: BTreeMap<String, Entry>,
+    /// Tensors by name.
+    pub(super) entries: Entries,
     /// What the writer noted beside them.
     pub(super) metadata: BTreeMap<String, String>,
 }
@@ -37,7 +28,7 @@ pub(super) struct Parsed {
 ///
 /// # Errors
 /// Whatever makes the file unusable before its values are looked at; never panics, on any bytes.
-pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Parsed, Error> {
+pub(super) fn parse(bytes: &[u8], path: &Path, naming: Naming<'_>) -> Result<Parsed, Error> {
     if bytes.is_empty() {
         return Err(Error::Empty {
             path: path.to_owned(),
@@ -51,16 +42,16 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Parsed, Error> {
 
     let mut entries = BTreeMap::new();
     for (second, info) in &stored {
-        let name = bare_name(second);
+        let name = naming.name(second);
         let (start, end) = info.data_offsets;
         let range = data_start + start..data_start + end;
         let entry = Entry {
             dtype: info.dtype,
             shape: info.shape.clone(),
-            range,
+            place: Place::File(range),
         };
         if entries.insert(name.clone(), entry).is_some() {
-            let first = stored.iter().find(|(first, _)| bare_name(first) == name);
+            let first = stored.iter().find(|(first, _)| naming.name(first) == name);
             let first = first.map(|(first, _)| first.clone()).unwrap_or_default();
             return Err(Error::Collision {
                 name,
@@ -75,21 +66,6 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Parsed, Error> {
         entries,
         metadata: noted.map(|(k, v)| (k.clone(), v.clone())).collect(),
     })
-}
-
-/// Takes off what training wrappers and other programs put around a tensor's name: every `_fsdp_wrapped_module.` and
-/// `_checkpoint_wrapped_module.`, then one leading `model.diffusion_model.` or `model.`.
-///
-/// Source: Self-Forcing, `utils/wan_wrapper.py` (the network is `WanDiffusionWrapper.model`); the infixes are the names of
-/// the modules that `torch.distributed` wraps around others.
-pub(super) fn bare_name(stored: &str) -> String {
-    let name = stored
-        .replace("_fsdp_wrapped_module.", "")
-        .replace("_checkpoint_wrapped_module.", "");
-    let bare = name
-        .strip_prefix("model.diffusion_model.")
-        .or_else(|| name.strip_prefix("model."));
-    bare.map(str::to_owned).unwrap_or(name)
 }
 
 /// Turns the crate's refusal into ours: what the file is instead, or which tensor is wrong and by how much.
@@ -153,14 +129,6 @@ fn other_type(bytes: &[u8], path: &Path) -> Option<Error> {
         .any(|tag| lower.starts_with(tag))
     {
         return Some(Error::WebPage { path });
-    }
-    // `torch.save` writes a zip since 1.6; before, a bare pickle: PROTO 2 to 5, then an opcode, which is never zero.
-    let zip = head.starts_with(b"PK\x03\x04");
-    if zip
-        || matches!(head, [0x80, 2..=5, opcode, ..] if *opcode != 0)
-            && head.get(LEN_BYTES) != Some(&b'{')
-    {
-        return Some(Error::Torch { path });
     }
     if lower.starts_with('{') || lower.starts_with('[') {
         return Some(Error::Json { path });
@@ -235,11 +203,14 @@ fn tensor_fault(header: &[u8], file_bytes: u64, path: &Path) -> Option<Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::bare_name;
     use super::super::sample;
     use super::*;
 
+    const BARE: Naming<'_> = Naming::Bare(&[]);
+
     fn refusal(bytes: &[u8]) -> Error {
-        parse(bytes, Path::new("x.safetensors")).expect_err("must be refused")
+        parse(bytes, Path::new("x.safetensors"), BARE).expect_err("must be refused")
     }
 
     #[test]
@@ -294,7 +265,7 @@ mod tests {
     #[test]
     fn every_truncation_is_named_as_one() {
         let whole = sample::small();
-        assert!(parse(&whole, Path::new("x")).is_ok());
+        assert!(parse(&whole, Path::new("x"), BARE).is_ok());
         for len in 1..whole.len() {
             match refusal(&whole[..len]) {
                 Error::Truncated {
@@ -339,13 +310,6 @@ mod tests {
                 "{page}"
             );
         }
-        for torch in [
-            b"PK\x03\x04\0\0\x08\x08\0\0\0\0archive".as_slice(),
-            b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",
-        ] {
-            assert!(matches!(refusal(torch), Error::Torch { .. }));
-            assert!(refusal(torch).to_string().contains("not supported yet"));
-        }
         assert!(matches!(
             refusal(b"{\"weight_map\": {}}"),
             Error::Json { .. }
@@ -363,7 +327,7 @@ mod tests {
         let entry = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}"#;
         let bytes = sample::raw(&format!("{entry:0$}", 0x282), &[0, 0]);
         assert_eq!(bytes[..2], [0x82, 2]);
-        assert!(parse(&bytes, Path::new("x")).is_ok());
+        assert!(parse(&bytes, Path::new("x"), BARE).is_ok());
     }
 
     #[test]
@@ -375,7 +339,7 @@ mod tests {
             );
             sample::raw(&format!("{{{a},{b}}}"), &[0; 8])
         };
-        assert!(parse(&one("F16", "[2]", 4, 8), Path::new("x")).is_ok());
+        assert!(parse(&one("F16", "[2]", 4, 8), Path::new("x"), BARE).is_ok());
         for (start, end) in [(3, 7), (5, 9), (4, 2)] {
             match refusal(&one("F16", "[2]", start, end)) {
                 Error::Offsets { name, expected, .. } => {

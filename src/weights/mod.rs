@@ -1,13 +1,16 @@
-//! Weights on the host: a safetensors file, mapped or built into the program, as checked tensors with bare names.
+//! Weights on the host: a safetensors file or a PyTorch checkpoint, mapped or built into the program, as checked tensors
+//! with bare names.
 //!
-//! A file is accepted whole or not at all, and every refusal says what to do. [`Writer`] writes such a file tensor by tensor.
-//! What is left out: other containers (`.pt`, which is a pickle), conversion on disk, and everything on the device;
-//! uploading is the business of who holds one.
+//! A file is accepted whole or not at all, and every refusal says what to do. Of a checkpoint, which is a pickle, only what
+//! tensors need is understood, and nothing in it is run. [`Writer`] writes a safetensors file tensor by tensor.
+//! What is left out: conversion on disk, and everything on the device; uploading is the business of who holds one.
 
+mod entry;
 mod error;
 mod header;
 #[cfg(test)]
 mod sample;
+mod torch;
 mod view;
 mod write;
 
@@ -20,8 +23,10 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 pub use safetensors::Dtype;
 
+use entry::{Entries, Naming, Place};
 pub use error::{Error, Mismatch, Misshaped};
-use header::{Entry, Parsed};
+use header::Parsed;
+pub use torch::Fault;
 pub use view::View;
 pub use write::{Existing, Planned, WriteError, Writer, check_free};
 
@@ -29,6 +34,11 @@ pub use write::{Existing, Planned, WriteError, Writer, check_free};
 ///
 /// Source: Self-Forcing, `utils/wan_wrapper.py::WanDiffusionWrapper.adding_cls_branch`; published weights have none.
 const TRAINING_ONLY: [&str; 3] = ["_cls_pred_branch", "_register_tokens", "_gan_ca_blocks"];
+
+/// Parts of a training checkpoint that may hold the network, the best one first.
+///
+/// Source: Self-Forcing, `trainer/distillation.py::Trainer.save` and `inference.py`.
+const PARTS: [&str; 3] = ["generator_ema", "generator", "model"];
 
 /// A tensor that a model needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,14 +49,14 @@ pub struct Expected {
     pub shape: Vec<usize>,
 }
 
-/// The tensors of one safetensors file, by bare name.
+/// The tensors of one file, by bare name.
 ///
 /// Bare means as the network itself calls them, such as `blocks.0.self_attn.q.weight`: prefixes and infixes of training
 /// wrappers (`model.`, `model.diffusion_model.`, `_fsdp_wrapped_module.`, `_checkpoint_wrapped_module.`) are taken off.
 pub struct Weights {
     path: PathBuf,
     data: Data,
-    entries: BTreeMap<String, Entry>,
+    entries: Entries,
     metadata: BTreeMap<String, String>,
 }
 
@@ -54,6 +64,7 @@ pub struct Weights {
 enum Data {
     Mapped(Mmap),
     Static(&'static [u8]),
+    Owned(Vec<u8>),
 }
 
 impl Data {
@@ -61,6 +72,7 @@ impl Data {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }
@@ -78,14 +90,37 @@ impl fmt::Debug for Weights {
 }
 
 impl Weights {
-    /// Maps the file at `path` and reads its header; values are read from disk when they are asked for.
+    /// Maps the file at `path` and reads what it says of its tensors; values are read from disk when they are asked for. Of a
+    /// checkpoint with several networks, `generator_ema`, else `generator`, else `model` is taken.
     ///
     /// The file must not be written to or cut short while this lives: changed bytes would be read as they are, and a
     /// cut file ends the process with a bus error.
     ///
     /// # Errors
-    /// When there is no readable file, or it is damaged or no safetensors file.
+    /// When there is no readable file, or it is damaged, or neither a safetensors file nor a PyTorch checkpoint.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::map(path, Naming::Bare(&PARTS))
+    }
+
+    /// As [`Weights::open`], but of a checkpoint with several networks the first of `parts` that is there, else `model`.
+    ///
+    /// # Errors
+    /// As [`Weights::open`]; when the checkpoint has parts and none of these.
+    pub fn open_part(path: &Path, parts: &[&str]) -> Result<Self, Error> {
+        let parts = [parts, &["model"]].concat();
+        Self::map(path, Naming::Bare(&parts))
+    }
+
+    /// As [`Weights::open`], but every tensor under the name that the file has for it, such as
+    /// `generator_ema.model.head.modulation`; keys of dictionaries and places in lists are joined by dots.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_stored(path: &Path) -> Result<Self, Error> {
+        Self::map(path, Naming::Stored)
+    }
+
+    fn map(path: &Path, naming: Naming<'_>) -> Result<Self, Error> {
         let refused = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => Error::NotFound {
                 path: path.to_owned(),
@@ -121,19 +156,41 @@ impl Weights {
         // SAFETY: the map is only ever read, as plain bytes, for which every value is valid; all offsets into it were
         // checked against its length and are kept outside it. That nobody changes the file meanwhile is in the contract.
         let map = unsafe { Mmap::map(&file) }.map_err(refused)?;
-        Self::parse(path.to_owned(), Data::Mapped(map))
+        Self::parse(path.to_owned(), Data::Mapped(map), naming)
     }
 
     /// Reads a file that is built into the program. `name` stands for its path in errors.
     ///
     /// # Errors
-    /// When the bytes are damaged or no safetensors file.
+    /// When the bytes are damaged, or neither a safetensors file nor a PyTorch checkpoint.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self, Error> {
-        Self::parse(PathBuf::from(name), Data::Static(bytes))
+        Self::parse(
+            PathBuf::from(name),
+            Data::Static(bytes),
+            Naming::Bare(&PARTS),
+        )
     }
 
-    fn parse(path: PathBuf, data: Data) -> Result<Self, Error> {
-        let Parsed { entries, metadata } = header::parse(data.bytes(), &path)?;
+    /// Reads a file that is in memory. `name` stands for its path in errors.
+    ///
+    /// # Errors
+    /// When the bytes are damaged, or neither a safetensors file nor a PyTorch checkpoint.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Error> {
+        Self::parse(
+            PathBuf::from(name),
+            Data::Owned(bytes),
+            Naming::Bare(&PARTS),
+        )
+    }
+
+    fn parse(path: PathBuf, data: Data, naming: Naming<'_>) -> Result<Self, Error> {
+        let Parsed { entries, metadata } = match torch::is_checkpoint(data.bytes()) {
+            true => Parsed {
+                entries: torch::parse(data.bytes(), &path, naming)?,
+                metadata: BTreeMap::new(),
+            },
+            false => header::parse(data.bytes(), &path, naming)?,
+        };
         log::debug!("{} tensors in {path:?}", entries.len());
         Ok(Self {
             path,
@@ -149,7 +206,7 @@ impl Weights {
         &self.path
     }
 
-    /// Bare names of all tensors, sorted.
+    /// Names of all tensors, sorted; bare ones but for [`Weights::open_stored`].
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -164,7 +221,10 @@ impl Weights {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<View<'_>> {
         let (name, entry) = self.entries.get_key_value(name)?;
-        let bytes = self.data.bytes().get(entry.range.clone())?;
+        let bytes = match &entry.place {
+            Place::File(range) => self.data.bytes().get(range.clone())?,
+            Place::Copied(values) => values,
+        };
         Some(View {
             name,
             path: &self.path,

@@ -14,6 +14,7 @@ mod codec;
 mod device;
 mod dit;
 mod file;
+mod pickle;
 mod rope;
 mod scheduler;
 mod tiny;
@@ -140,6 +141,13 @@ fn selfforcing_scheduler_twin() {
         "selfforcing_scheduler_twin",
         On::Twin,
     );
+}
+
+#[test]
+fn selfforcing_pickle() {
+    if let Some(set) = Set::find("selfforcing") {
+        pickle::run(&set);
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The program from the outside: the real binary in a folder of its own.
 
 mod compare;
+mod fetch;
 mod film;
+mod hub;
 mod kill;
 mod kv;
 mod selftest;
