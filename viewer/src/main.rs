@@ -29,7 +29,7 @@ struct Args {
     /// Seed of the noise
     #[arg(short, long)]
     seed: Option<u64>,
-    /// Which embedded walk to start from, 0 to 3
+    /// World to start in: 0 to 3 are built in, any other number draws one
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=3))]
     film: Option<u8>,
     /// True frames of it that are given, 1 to 96

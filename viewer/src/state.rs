@@ -1010,10 +1010,9 @@ impl State {
         let n = made.frames.len();
         for ((frame, pose, step), truth) in made.frames.into_iter().zip(made.truth) {
             self.drift.push(&frame);
-            let truth = truth.and_then(|t| {
-                let db = quality::psnr(quality::mse(&frame, &t).ok()?);
-                Some((t, db))
-            });
+            // None where the model's pictures are of another size than the world's.
+            let apart = quality::mse(&frame, &truth).ok();
+            let truth = apart.map(|mse| (truth, quality::psnr(mse)));
             self.film.shots.push(Shot {
                 frame: Arc::new(frame),
                 pose,

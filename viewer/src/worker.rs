@@ -99,7 +99,7 @@ pub struct Made {
     /// Its pictures, with where they were taken and what led there.
     pub frames: Vec<(Frame, Pose, Step)>,
     /// True pictures at those poses, where the walk has them.
-    pub truth: Vec<Option<Arc<Frame>>>,
+    pub truth: Vec<Arc<Frame>>,
     /// Seconds by phase.
     pub split: Split,
     /// Device memory of this film.
@@ -600,8 +600,6 @@ struct Run {
     job: Job,
     session: Session,
     film: SeedFilm,
-    /// Its frames, shared with the window.
-    truths: Vec<Arc<Frame>>,
     given: usize,
     /// Every pose so far, given ones first.
     poses: Vec<Pose>,
@@ -653,7 +651,6 @@ impl Run {
             session,
             given: poses.len(),
             poses,
-            truths: film.frames.iter().cloned().map(Arc::new).collect(),
             film,
             path: Vec::new(),
             lead: job.camera.iter().map(|s| (*s, job.widths)).collect(),
@@ -667,12 +664,6 @@ impl Run {
             is_dead: false,
             job,
         })
-    }
-
-    /// The true picture at a pose, where the walk has one.
-    fn truth(&self, pose: Pose) -> Option<Arc<Frame>> {
-        let i = self.film.poses.iter().position(|seen| *seen == pose)?;
-        self.truths.get(i).cloned()
     }
 
     /// Spans from now on at these widths. Re-packing older, wider spans would be asked for here; the pane counts spans by width
@@ -811,7 +802,10 @@ impl Run {
         let steps = &self.path[first..];
         Ok(Some(Made {
             first,
-            truth: poses.iter().map(|p| self.truth(*p)).collect(),
+            truth: poses
+                .iter()
+                .map(|p| Arc::new(self.film.true_frame(*p)))
+                .collect(),
             frames: chunk
                 .frames
                 .into_iter()

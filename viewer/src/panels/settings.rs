@@ -2,7 +2,6 @@
 
 use egui::{Align, ComboBox, DragValue, Layout, RichText, ScrollArea, Ui};
 use longtake::rollout::event::Event;
-use longtake::world::SeedFilm;
 
 use crate::job::FAMILIES;
 use crate::say;
@@ -18,18 +17,10 @@ pub fn show(ui: &mut Ui, s: &mut State) {
             ui.add_space(10.0);
             title(ui, "Next film", "");
             model(ui, s);
-            line(ui, "Walk", |ui| {
-                ComboBox::from_id_salt("walk")
-                    .width(140.0)
-                    .selected_text(format!("film {}", s.job.film))
-                    .show_ui(ui, |ui| {
-                        for i in 0..SeedFilm::count() {
-                            ui.selectable_value(&mut s.job.film, i, format!("film {i}"));
-                        }
-                    })
-                    .response
-                    .accessible_name("Walk");
-            });
+            // The first ones are built in, every other number draws a world of its own.
+            let mut film = s.job.film as u64;
+            number(ui, "World", &mut film, 0..=u64::from(u32::MAX), "");
+            s.job.film = film as usize;
             number(ui, "Seed", &mut s.job.seed, 0..=u64::from(u32::MAX), "");
             let mut given = s.job.given as u64;
             number(ui, "Given", &mut given, 1..=96, " frames");

@@ -142,7 +142,7 @@ pub fn running(made: usize) -> State {
         let kv = figures(&held);
         s.hear(Message::Made(Box::new(Made {
             first: i,
-            truth: vec![Some(Arc::new(frames[given + i].0.clone()))],
+            truth: vec![Arc::new(frames[given + i].0.clone())],
             frames: vec![(frame, pose, film.steps[given + i - 1])],
             split: Split {
                 denoise: 0.081,
