@@ -12,3 +12,4 @@ mod ops;
 mod rollout;
 mod shaders;
 mod support;
+mod text;
