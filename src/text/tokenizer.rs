@@ -27,7 +27,7 @@ const MAX_NORMALIZED: usize = 1 << 20;
 const SPACE: &str = "\u{2581}";
 
 /// An unknown character counts as the least likely piece and this much less.
-const UNKNOWN_PENALTY: f64 = 10.0;
+const UNKNOWN_PENALTY: f32 = 10.0;
 
 /// A read model.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Tokenizer {
     unknown: u32,
     end: u32,
     pad: u32,
-    unknown_score: f64,
+    unknown_score: f32,
     normalizer: Normalizer,
 }
 
@@ -229,10 +229,8 @@ impl Tokenizer {
             });
         }
         let normal = pieces.iter().filter(|p| p.kind == Kind::Normal);
-        let least = normal
-            .map(|p| f64::from(p.score))
-            .fold(f64::INFINITY, f64::min);
-        if least == f64::INFINITY {
+        let least = normal.map(|p| p.score).fold(f32::INFINITY, f32::min);
+        if least == f32::INFINITY {
             return Err(unsupported("has no ordinary piece".to_owned()));
         }
         let bytes = if n.byte_fallback {
@@ -312,17 +310,18 @@ impl Tokenizer {
         Ok(self.best_split(&text))
     }
 
-    /// The split with the largest sum of scores (Viterbi). Of equals the one whose last piece is longest.
+    /// The split with the largest sum of scores (Viterbi). Of equals the one whose last piece is longest. Sums are f32 from
+    /// the front, as SentencePiece adds them: `9 99` and `99 9` differ by their rounding alone.
     fn best_split(&self, text: &str) -> Vec<u32> {
         // Of every end of a character: the best sum, where its last piece begins, and the piece; `None` if unknown.
-        let mut best: Vec<Option<(f64, usize, Option<u32>)>> = vec![None; text.len() + 1];
+        let mut best: Vec<Option<(f32, usize, Option<u32>)>> = vec![None; text.len() + 1];
         best[0] = Some((0.0, 0, None));
         for (start, c) in text.char_indices() {
             // Every character begins where the one before ends, and each can be taken alone.
             let Some((sum, ..)) = best[start] else {
                 continue;
             };
-            let mut offer = |end: usize, sum: f64, id: Option<u32>| {
+            let mut offer = |end: usize, sum: f32, id: Option<u32>| {
                 if best[end].is_none_or(|(old, ..)| old < sum) {
                     best[end] = Some((sum, start, id));
                 }
@@ -330,7 +329,7 @@ impl Tokenizer {
             let mut alone = false;
             self.each_match(&text.as_bytes()[start..], |len, id| {
                 alone |= len == c.len_utf8();
-                let score = f64::from(self.pieces[id as usize].score);
+                let score = self.pieces[id as usize].score;
                 offer(start + len, sum + score, Some(id));
             });
             if !alone {

@@ -155,6 +155,7 @@ fn a_model_of_256_thousand_pieces_splits_as_a_plain_search_does() {
         .map(|(_, s)| *s)
         .fold(f32::INFINITY, f32::min);
     let unknown = f64::from(least) - 10.0;
+    // Sums are f32 there and f64 here: up to 60 additions below 1000, each off by 3e-5 at most, mostly far less.
     for case in 0..40 {
         let len = 1 + pick(4, case, 60);
         let text: Vec<char> = (0..len)
@@ -202,7 +203,7 @@ fn a_model_of_256_thousand_pieces_splits_as_a_plain_search_does() {
         }
         assert_eq!(spelled, whole.iter().collect::<String>());
         assert!(
-            (sum - best[0]).abs() < 1e-6,
+            (sum - best[0]).abs() < 1e-3,
             "{text:?}: {sum} instead of {}",
             best[0]
         );
