@@ -13,5 +13,6 @@ pub mod ops;
 pub mod quality;
 pub mod rollout;
 pub mod selftest;
+pub mod text;
 pub mod weights;
 pub mod world;

@@ -115,6 +115,8 @@ pub enum Store<'a> {
     Set,
     /// `y += r`: a plain residual.
     Add,
+    /// `y *= r`: the other half of a gated FFN.
+    Multiply,
     /// `y += r * (table[gate] + cond[frame, gate])`: the gated residual of a modulated block.
     AddGated {
         /// Learned vectors, `[vector, n]`.
@@ -252,6 +254,7 @@ pub fn linear(rec: &mut Recorder<'_>, a: &Linear<'_>) {
     match a.store {
         Store::Set => {}
         Store::Add => p.store = 1,
+        Store::Multiply => p.store = 3,
         Store::AddGated {
             table: t,
             cond: c,
@@ -318,6 +321,7 @@ fn twin(l: &mut Launch<'_>) {
                         + f64::from(cond[at + p.cond_at as usize * 4 + col]);
                     old + r * gate
                 }
+                3 => old * r,
                 _ => r,
             } as f32;
         }

@@ -45,7 +45,9 @@ fn put(row: u32, quad: u32, sum: vec4<f32>) {
     if params.store == 2u {
         r *= table[params.table_at + quad] + cond[(row / params.rows_per_frame) * params.cond_stride + params.cond_at + quad];
     }
-    if params.store != 0u {
+    if params.store == 3u {
+        r *= y[at];
+    } else if params.store != 0u {
         r += y[at];
     }
     y[at] = r;

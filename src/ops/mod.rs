@@ -6,6 +6,7 @@ mod attention;
 mod attention_plans;
 mod attention_text;
 mod coding;
+mod conv3x3;
 mod hadamard;
 mod kmeans;
 mod kv_store;
@@ -16,6 +17,7 @@ mod norm;
 mod patch;
 mod positions;
 mod quantize;
+mod relative_attention;
 mod rms_norm;
 mod rope;
 mod silu;
@@ -29,6 +31,7 @@ pub use coding::{
     Axis, Coding, Exported, Grid, ScaleFormat, SpanBytes, SpanLayout, bf16_round, centroid_count,
     e4m3_decode, e4m3_encode, hadamard,
 };
+pub use conv3x3::{Conv3x3, ConvMatrix, conv3x3, pack_conv3x3};
 pub use hadamard::{hadamard_kernel, hadamard_rows};
 pub use kmeans::{
     Cluster, MAX_ROUNDS, SpanPlace, kmeans, kmeans_assign, kmeans_kernels, kmeans_start, residual,
@@ -40,6 +43,7 @@ pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};
 pub use positions::{FramePlace, Positions, RopeSplit, turns};
 pub use quantize::{Quantize, quantize, quantize_kernels};
+pub use relative_attention::{MAX_RELATIVE_KEYS, RelativeAttention, relative_attention};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
 pub use silu::silu;
@@ -55,6 +59,7 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::CODED_SG,
     &attention::KERNEL,
     &attention::KERNEL_SG,
+    &conv3x3::KERNEL,
     &hadamard::KERNEL,
     &kmeans::ASSIGN,
     &kmeans::MEAN,
@@ -73,6 +78,7 @@ pub static KERNELS: &[&Kernel] = &[
     &quantize::GAIN,
     &quantize::GUARD,
     &quantize::KERNEL,
+    &relative_attention::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm::KERNEL_SG,
     &rope::KERNEL,

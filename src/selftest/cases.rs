@@ -8,12 +8,13 @@ use std::fmt::Debug;
 use super::probe::{Must, Output, Part, Tol, values};
 use crate::gpu::{Buffer, Device, Error, Purpose, Recorder};
 use crate::ops::{
-    Activation, Attention, BiasFix, Cluster, Coding, FramePlace, Grid, KvFormat, KvStore, Linear,
-    Matrix, Norm, NormMode, Patches, Positions, Quantize, RmsNorm, Rope, RopeSplit, Rows,
-    ScaleFormat, Segment, SpanError, SpanGather, SpanLayout, SpanPlace, Store, WeightFormat,
-    attention, hadamard_rows, kmeans, kmeans_start, kv_store, linear, mix, norm, patchify,
-    quantize, residual, rms_norm, rope, sample_codings, silu, span_decode, span_error, span_gather,
-    unpatchify,
+    Activation, Attention, BiasFix, Cluster, Coding, Conv3x3, ConvMatrix, FramePlace, Grid,
+    KvFormat, KvStore, Linear, Matrix, Norm, NormMode, Patches, Positions, Quantize,
+    RelativeAttention, RmsNorm, Rope, RopeSplit, Rows, ScaleFormat, Segment, SpanError, SpanGather,
+    SpanLayout, SpanPlace, Store, WeightFormat, attention, conv3x3, hadamard_rows, kmeans,
+    kmeans_start, kv_store, linear, mix, norm, pack_conv3x3, patchify, quantize,
+    relative_attention, residual, rms_norm, rope, sample_codings, silu, span_decode, span_error,
+    span_gather, unpatchify,
 };
 
 /// What an op's time is measured in.
@@ -154,7 +155,12 @@ pub fn cases() -> Vec<Case> {
         all.push(linear_case(format, 48, 768, 256));
     }
     all.push(linear_case(WeightFormat::F16, 5, 36, 20));
-    all.extend([rope_case(), kv_store_case()]);
+    all.extend([
+        rope_case(),
+        kv_store_case(),
+        relative_attention_case(),
+        conv3x3_case(),
+    ]);
     // Compiling attention is what takes time on CPU drivers: the usual format, the released coding and ours. The op's
     // tests have the others.
     all.push(attention_case(KvFormat::F16));
@@ -401,6 +407,84 @@ fn rope_case() -> Case {
                     },
                 );
             }))
+        },
+    )
+}
+
+fn relative_attention_case() -> Case {
+    let (n_rows, n_keys, n_heads, head_dim) = (70, 67, 3, 64);
+    let n = n_rows * n_heads * head_dim;
+    case(
+        "relative_attention",
+        format!("{n_rows} rows, {n_keys} keys, {n_heads} heads of {head_dim}"),
+        Work::Flop(4.0 * (n * n_keys) as f64),
+        move |d| {
+            let [q, k, v] = [31, 32, 33].map(|seed| input(d, &values(seed, n)));
+            let (q, k, v) = (q?, k?, v?);
+            let bias = input(d, &values(34, n_heads * (2 * n_rows - 1)))?;
+            let out = Output::unwritten(d, n)?;
+            // Scores are sums of 64 products below 1: up to some 10 with the bias.
+            let tol = Tol::attention(head_dim, 10.0);
+            Ok(Job::floats(out, n, tol, move |rec, out| {
+                relative_attention(
+                    rec,
+                    &RelativeAttention {
+                        q: &q,
+                        k: &k,
+                        v: &v,
+                        bias: &bias,
+                        out,
+                        n_rows,
+                        n_keys,
+                        n_heads,
+                        head_dim,
+                    },
+                );
+            }))
+        },
+    )
+}
+
+fn conv3x3_case() -> Case {
+    let (size, a_channels, n) = ((24, 20), 16, 8);
+    let (pixels, k) = (size.0 * size.1, 2 * a_channels);
+    case(
+        "conv3x3",
+        format!("{} x {} pixels, {k} to {n} channels", size.0, size.1),
+        Work::Flop(18.0 * (pixels * n * k) as f64),
+        move |d| {
+            let [a, b] = [41, 42].map(|seed| input(d, &values(seed, pixels * a_channels / 4)));
+            let (a, b) = (a?, b?);
+            let weights = pack_conv3x3(&values(43, n * k * 9), n, k);
+            let matrix = ConvMatrix {
+                weight: d.upload(Purpose::Weights, "weights", &weights)?,
+                bias: input(d, &values(44, n))?,
+                n,
+                k,
+            };
+            let add = input(d, &values(45, pixels * n))?;
+            let out = Output::unwritten(d, pixels * n)?;
+            Ok(Job::floats(
+                out,
+                pixels * n,
+                Tol::sums(9 * k),
+                move |rec, y| {
+                    conv3x3(
+                        rec,
+                        &Conv3x3 {
+                            a: &a,
+                            a_channels,
+                            b: Some(&b),
+                            matrix: &matrix,
+                            y,
+                            add: Some(&add),
+                            size,
+                            upscale: true,
+                            relu: true,
+                        },
+                    );
+                },
+            ))
         },
     )
 }

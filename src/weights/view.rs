@@ -1,6 +1,7 @@
 //! One tensor of a file, and its values as f32 or as half floats.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
@@ -74,6 +75,36 @@ impl<'a> View<'a> {
             }
         }
         Ok(values)
+    }
+
+    /// The values of some rows, the first size counting rows, as [`View::to_f32`] gives them.
+    ///
+    /// # Errors
+    /// As [`View::to_f32`].
+    ///
+    /// # Panics
+    /// When the tensor has no such rows.
+    pub fn rows_to_f32(&self, rows: Range<usize>) -> Result<Vec<f32>, Error> {
+        let values: usize = self.shape[1..].iter().product();
+        let width = values * self.value_bytes()?;
+        let part = View {
+            bytes: &self.bytes[rows.start * width..rows.end * width],
+            ..*self
+        };
+        part.to_f32().map_err(|e| match e {
+            Error::NotFinite {
+                name,
+                index,
+                value,
+                path,
+            } => Error::NotFinite {
+                name,
+                index: rows.start * values + index,
+                value,
+                path,
+            },
+            other => other,
+        })
     }
 
     /// All values as the bits of IEEE half floats, row-major, rounded to nearest, ties to even. F16 stays as it is.
@@ -309,6 +340,19 @@ mod tests {
                 Err(Error::Dtype { .. })
             ));
         }
+    }
+
+    #[test]
+    fn rows_are_read_by_themselves_and_faults_counted_from_the_first() {
+        let bytes = f32_bytes(&[0.0, 1.0, 2.0, 3.0, 4.0, f32::NAN]);
+        let view = |bytes| View {
+            shape: &[3, 2],
+            ..view(Dtype::F32, bytes)
+        };
+        assert_eq!(view(&bytes).rows_to_f32(1..2).unwrap(), [2.0, 3.0]);
+        assert!(view(&bytes).rows_to_f32(1..1).unwrap().is_empty());
+        let found = view(&bytes).rows_to_f32(1..3);
+        assert!(matches!(found, Err(Error::NotFinite { index: 5, .. })));
     }
 
     #[test]

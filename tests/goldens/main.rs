@@ -17,6 +17,8 @@ mod file;
 mod pickle;
 mod rope;
 mod scheduler;
+mod taehv;
+mod text;
 mod tiny;
 
 use check::Check;
@@ -108,8 +110,13 @@ fn selfforcing_has_something_to_check() {
         return;
     };
     let has = |file: &&str| set.has(&format!("{file}.safetensors"));
-    let any =
-        ["rope", "scheduler"].iter().any(has) || has(&"weights_dit") && ROLLOUTS.iter().any(has);
+    let any = ["rope", "scheduler"].iter().any(has)
+        || has(&"weights_dit") && ROLLOUTS.iter().any(has)
+        || has(&"weights_t5") && has(&"t5")
+        || has(&"weights_taehv") && has(&"taehv")
+        || ["prompt_clean.json", "tokenizer/expected.json"]
+            .iter()
+            .any(|file| set.has(file));
     assert!(any, "nothing to check in {}", set.folder.display());
 }
 
@@ -303,6 +310,106 @@ fn selfforcing_dit_window2_pages() {
             ..FULL
         },
     );
+}
+
+#[test]
+fn selfforcing_prompt_clean() {
+    text::prompts();
+}
+
+#[test]
+fn selfforcing_tokenizer() {
+    text::tokenizer();
+}
+
+fn t5(title: &str, on: On, format: WeightFormat, largest_buffer: Option<u64>) {
+    let tol = if format == WeightFormat::F32 {
+        F32
+    } else {
+        F16
+    };
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, "t5.safetensors", title, tol) else {
+        return;
+    };
+    let Some(weights) = set.file("weights_t5.safetensors") else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    if text::encoder(&mut check, &weights, &device, format, largest_buffer).is_none() {
+        check.stop();
+    }
+    check.finish();
+}
+
+#[test]
+fn selfforcing_t5() {
+    t5("selfforcing_t5", On::Best, WeightFormat::F32, None);
+}
+
+#[test]
+fn selfforcing_t5_portable() {
+    t5(
+        "selfforcing_t5_portable",
+        On::Portable,
+        WeightFormat::F32,
+        None,
+    );
+}
+
+#[test]
+fn selfforcing_t5_twin() {
+    t5("selfforcing_t5_twin", On::Twin, WeightFormat::F32, None);
+}
+
+#[test]
+fn selfforcing_t5_f16() {
+    t5("selfforcing_t5_f16", On::Best, WeightFormat::F16, None);
+}
+
+/// With a limit so small that the FFN comes in several parts.
+#[test]
+fn selfforcing_t5_parts() {
+    t5(
+        "selfforcing_t5_parts",
+        On::Best,
+        WeightFormat::F32,
+        Some(8192),
+    );
+}
+
+fn decoder(title: &str, on: On) {
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, "taehv.safetensors", title, F32) else {
+        return;
+    };
+    let Some(weights) = set.file("weights_taehv.safetensors") else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    if taehv::run(&mut check, &weights, &device).is_none() {
+        check.stop();
+    }
+    check.finish();
+}
+
+#[test]
+fn selfforcing_taehv() {
+    decoder("selfforcing_taehv", On::Best);
+}
+
+#[test]
+fn selfforcing_taehv_portable() {
+    decoder("selfforcing_taehv_portable", On::Portable);
+}
+
+#[test]
+fn selfforcing_taehv_twin() {
+    decoder("selfforcing_taehv_twin", On::Twin);
 }
 
 #[test]

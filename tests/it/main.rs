@@ -13,4 +13,5 @@ mod repack;
 mod rollout;
 mod shaders;
 mod support;
+mod text;
 mod undo;

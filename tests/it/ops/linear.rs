@@ -8,6 +8,7 @@ enum How {
     Set,
     Add,
     AddGated,
+    Multiply,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,7 @@ fn outputs(device: &Device, c: Case) -> Vec<Vec<f32>> {
     let store = match c.how {
         How::Set => Store::Set,
         How::Add => Store::Add,
+        How::Multiply => Store::Multiply,
         How::AddGated => Store::AddGated {
             table: &table,
             cond: &cond,
@@ -78,7 +80,7 @@ fn outputs(device: &Device, c: Case) -> Vec<Vec<f32>> {
 
 #[test]
 fn linear_equals_twin_in_every_shape() {
-    let hows = [How::Set, How::Add, How::AddGated];
+    let hows = [How::Set, How::Add, How::AddGated, How::Multiply];
     let acts = [Activation::None, Activation::GeluTanh, Activation::Silu];
     // Around the tiles' edges: 8 and 16 rows, 32 rows and columns, 4 quads of k.
     let mut i = 0;
@@ -92,7 +94,7 @@ fn linear_equals_twin_in_every_shape() {
                     k,
                     format,
                     act: acts[i % 3],
-                    how: hows[i / 3 % 3],
+                    how: hows[i / 3 % 4],
                 };
                 check_twin(&format!("{case:?}"), Tol::sums(k), |device| {
                     outputs(device, case)
@@ -107,7 +109,7 @@ fn linear_equals_twin_in_every_shape() {
 fn linear_equals_twin_with_every_activation_and_store() {
     for format in WeightFormat::ALL {
         for act in [Activation::None, Activation::GeluTanh, Activation::Silu] {
-            for how in [How::Set, How::Add, How::AddGated] {
+            for how in [How::Set, How::Add, How::AddGated, How::Multiply] {
                 let case = Case {
                     n_rows: 17,
                     n: 36,

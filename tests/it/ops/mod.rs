@@ -3,6 +3,7 @@
 mod attention;
 mod attention_coded;
 mod cases;
+mod conv3x3;
 mod encode;
 mod kv_store;
 mod laws;
@@ -13,6 +14,7 @@ mod mix;
 mod norm;
 mod patch;
 mod properties;
+mod relative_attention;
 mod rms_norm;
 mod rope;
 mod silu;
