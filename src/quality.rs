@@ -14,7 +14,7 @@ const SIGMA: f64 = 1.5;
 /// Constants that keep SSIM's quotients away from 0/0, as shares of [`PEAK`].
 const K: (f64, f64) = (0.01, 0.03);
 /// Weights of red, green and blue in luma (ITU-R BT.601), as the authors of SSIM turn pictures grey.
-const LUMA: [f64; 3] = [0.299, 0.587, 0.114];
+pub(crate) const LUMA: [f64; 3] = [0.299, 0.587, 0.114];
 
 /// Two pictures of different sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

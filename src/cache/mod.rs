@@ -6,14 +6,18 @@
 //! (visible slots, angles) is one table a page. Deliberately absent: what a layer computes, what a chunk means, how a
 //! codec codes. Source: SELF-FORCING section 5; METHOD section 7.
 
+mod errors;
 mod layout;
 mod policy;
+mod repack;
 mod shelf;
 mod spans;
 mod undo;
 
+pub use errors::SpanErrors;
 pub use layout::{Layout, LayoutError};
 pub use policy::{Policy, Residency, Step, Window};
+pub use repack::Repacked;
 pub use spans::{Held, KvFigures, Spans, SpansPlan};
 
 use std::ops::Range;
@@ -116,6 +120,8 @@ pub struct KvCache {
     shown: Vec<i64>,
     /// What takes changes back, where that is kept.
     journal: Option<undo::Journal>,
+    /// What coding did to spans, where somebody asks.
+    errors: Option<errors::Errors>,
 }
 
 impl KvCache {
@@ -136,6 +142,7 @@ impl KvCache {
             tables: Vec::new(),
             shown: Vec::new(),
             journal: None,
+            errors: None,
         }
     }
 
@@ -246,6 +253,7 @@ impl KvCache {
                 gather(&p.k, &p.v, slot * tokens, n * tokens, row * tokens);
             }
         })?;
+        self.measure(device, &span)?;
         self.layout.remove(span);
         Ok(())
     }
@@ -414,6 +422,10 @@ pub struct KvSource<'a> {
     pub stride: usize,
 }
 
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
 fn no_way_back(frame: i64, reach: Option<i64>) -> String {
     let kept = match reach {
         Some(reach) => format!("what is kept reaches back to latent frame {reach}"),
@@ -438,6 +450,16 @@ pub enum CacheError {
         frame: i64,
         /// First frame of the earliest one that can be.
         reach: Option<i64>,
+    },
+    /// No memory for a page that re-packing needs while the old one is still read.
+    #[error("re-packing needs {} for a page; {} are free of {}", mib(*need), mib(have.saturating_sub(*held)), mib(*have))]
+    NoRoom {
+        /// Bytes of the page.
+        need: u64,
+        /// Bytes held now.
+        held: u64,
+        /// Bytes that were free when the device was opened.
+        have: u64,
     },
     /// Keys or values that no codec can hold.
     #[error(

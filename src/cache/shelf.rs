@@ -62,6 +62,11 @@ impl Shelf {
         }
     }
 
+    /// Frees one slot.
+    pub(super) fn free(&mut self, page: usize, slot: usize) {
+        self.pages[page].slots[slot] = None;
+    }
+
     /// Puts a span into a slot it had.
     pub(super) fn put_back(&mut self, span: Range<i64>, page: usize, slot: usize) {
         self.pages[page].slots[slot] = Some(span);

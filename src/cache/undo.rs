@@ -47,6 +47,8 @@ pub(super) enum Done {
     },
     /// Other codecs were set.
     Codecs,
+    /// A span was re-packed: the one lost.
+    Repacked,
 }
 
 /// A change, and what takes it back.
@@ -210,6 +212,7 @@ impl KvCache {
             }
             match &entry.done {
                 Done::Begun { step, .. } => step.code.iter().for_each(|s| spans.remove(s)),
+                Done::Repacked => entry.lost.iter().for_each(|l| spans.remove(&l.span)),
                 Done::Codecs => {}
             }
             for lost in entry.lost {

@@ -269,6 +269,7 @@ impl Run<'_> {
             secs: now,
             cache_bytes: memory.cache_bytes + memory.spans_bytes,
             kv: self.session.kv(),
+            drift: self.session.drift(),
             peak_device_bytes: memory.peak_device_bytes,
             seed: self.job.config.seed,
             timings,

@@ -537,6 +537,15 @@ impl SpanLayout {
     /// # Panics
     /// When `words` is shorter than the layout.
     pub fn row(&self, words: &[u32], head: usize, token: usize) -> Vec<f32> {
+        let row = self.unturned_row(words, head, token);
+        match self.coding.hadamard {
+            true => hadamard(&row),
+            false => row,
+        }
+    }
+
+    /// A row with its centroids, before it is turned back.
+    pub(super) fn unturned_row(&self, words: &[u32], head: usize, token: usize) -> Vec<f32> {
         let mut out = self.residual(words, head, token);
         for stage in 0..self.coding.stages {
             let at = (stage * self.n_heads + head) * self.rows + token;
@@ -547,9 +556,6 @@ impl SpanLayout {
                 let half = words[first + i / 2] >> (16 * (i % 2)) & 0xffff;
                 *o += f32::from_bits(half << 16);
             }
-        }
-        if self.coding.hadamard {
-            out = hadamard(&out);
         }
         out
     }

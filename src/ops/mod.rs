@@ -18,6 +18,8 @@ mod quantize;
 mod rms_norm;
 mod rope;
 mod silu;
+mod span_decode;
+mod span_error;
 mod span_gather;
 
 pub use attention::{Attention, BiasFix, Rows, Segment, attention, sample_codings};
@@ -37,6 +39,8 @@ pub use quantize::{Quantize, quantize};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
 pub use silu::silu;
+pub use span_decode::span_decode;
+pub use span_error::{SpanError, span_error};
 pub use span_gather::{SpanGather, span_gather};
 
 use crate::gpu::{Kernel, Plan};
@@ -69,6 +73,8 @@ pub static KERNELS: &[&Kernel] = &[
     &rms_norm::KERNEL_SG,
     &rope::KERNEL,
     &silu::KERNEL,
+    &span_decode::KERNEL,
+    &span_error::KERNEL,
     &span_gather::KERNEL,
 ];
 

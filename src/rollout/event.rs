@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::watch::{Drift, DriftSummary};
 use crate::cache::KvFigures;
 
 /// Version of the event schema; raised when a field changes its meaning or goes away.
@@ -123,6 +124,23 @@ pub enum Event {
         /// Wall seconds the chunk took.
         secs: f64,
     },
+    /// A span was coded again, narrower.
+    SpanRepacked {
+        /// Its first latent frame; given frames count first.
+        first_frame: u32,
+        /// Its latent frames.
+        frames: u32,
+        /// Bits of a code of K and of V now.
+        bits: [u32; 2],
+        /// Bytes it took, all layers.
+        bytes_before: u64,
+        /// Bytes it takes now. Pages are given back when all of their spans have moved: see the next `memory`.
+        bytes: u64,
+        /// Spans still to be made narrower.
+        spans_left: u32,
+        /// Wall seconds it took.
+        secs: f64,
+    },
     /// The film was cut back: what was made later is no longer in the cache.
     CutBack {
         /// Chunks it has now.
@@ -134,6 +152,8 @@ pub enum Event {
     Memory(MemoryUse),
     /// What the cache holds after a chunk.
     Kv(Box<KvFigures>),
+    /// A stretch of the film beside its beginning, every few seconds of it.
+    Drift(Box<Drift>),
     /// Something the user should know that does not stop the run.
     Warning {
         /// The sentence.
@@ -191,6 +211,8 @@ pub struct Summary {
     pub cache_bytes: u64,
     /// What the cache held at the end.
     pub kv: KvFigures,
+    /// How far the film drifted from its beginning.
+    pub drift: DriftSummary,
     /// Largest sum of device bytes.
     pub peak_device_bytes: u64,
     /// Seed of the noise: the same seed on the same device gives the same bytes.

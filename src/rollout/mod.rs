@@ -10,8 +10,10 @@ mod sampler;
 mod schedule;
 mod session;
 mod undo;
+mod watch;
 
 pub use dump::Dumped;
 pub use sampler::{CacheSetup, Sampler, SamplerError};
 pub use schedule::{Schedule, SigmaTable, Step, Update};
 pub use session::{Chunk, Coded, Config, Error, ModelSource, SPAN_FRAMES, Session, Walk};
+pub use watch::{Drift, DriftSummary, Look};

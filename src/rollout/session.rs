@@ -10,7 +10,10 @@ use super::plan::Plan;
 use super::sampler::{CacheSetup, Sampler, SamplerError};
 use super::schedule::Schedule;
 use super::undo::Past;
-use crate::cache::{CacheError, Held, KvFigures, LayoutError, Policy, SpansPlan, Window};
+use super::watch::{DriftSummary, Seen, Watch};
+use crate::cache::{
+    CacheError, Held, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
+};
 use crate::codec::KvPair;
 use crate::decode;
 use crate::frame::Frame;
@@ -231,6 +234,7 @@ pub struct Session {
     pub(super) unwritten: Option<Range<i64>>,
     /// What going back takes beside the cache.
     pub(super) past: Past,
+    pub(super) watch: Watch,
     model_secs: f64,
 }
 
@@ -270,6 +274,7 @@ impl Session {
         Ok(Session {
             device: device.clone(),
             sampler,
+            watch: Watch::new(&walk.given, c.chunk_frames, c.fps),
             walk,
             plan,
             started: false,
@@ -334,6 +339,52 @@ impl Session {
         Ok(self.sampler.cache_mut().set_codecs(pair)?)
     }
 
+    /// Re-codes one span that is wider than what codes the next one, between two chunks, and tells `on`. False: none is; a span
+    /// is never made wider again, since what is lost is lost. A call takes about as long as coding a span does.
+    ///
+    /// # Errors
+    /// No room for a page of narrower spans while the wider ones are still read: nothing is changed then. The device failed.
+    pub fn repack_span(&mut self, on: &mut dyn FnMut(Event)) -> Result<bool, Error> {
+        let t0 = Instant::now();
+        let cache = self.sampler.cache_mut();
+        let Some(r) = cache.repack(&self.device)? else {
+            return Ok(false);
+        };
+        let left = cache.wider_spans() as u32;
+        self.device.wait()?;
+        on(Event::SpanRepacked {
+            first_frame: r.frames.start as u32,
+            frames: (r.frames.end - r.frames.start) as u32,
+            bits: r.bits,
+            bytes_before: r.bytes_before,
+            bytes: r.bytes,
+            spans_left: left,
+            secs: t0.elapsed().as_secs_f64(),
+        });
+        on(Event::Memory(self.memory()));
+        Ok(true)
+    }
+
+    /// Whether spans coded from now on are compared with what they were coded from, for [`Session::span_errors`]. It takes some
+    /// time a span and a little device memory beyond the plan.
+    ///
+    /// # Errors
+    /// No device memory.
+    pub fn measure_errors(&mut self, is_on: bool) -> Result<(), Error> {
+        let cache = self.sampler.cache_mut();
+        Ok(cache.measure_errors(&self.device, is_on)?)
+    }
+
+    /// Relative L2 errors of K and V of every resident span by layer, oldest first, as far as they were measured.
+    pub fn span_errors(&self) -> Vec<SpanErrors> {
+        self.sampler.cache().span_errors()
+    }
+
+    /// Spans that [`Session::repack_span`] would make narrower.
+    pub fn wider_spans(&self) -> usize {
+        self.sampler.cache().wider_spans()
+    }
+
     /// Which latent frames the cache holds, and at how many bits, oldest first.
     pub fn held(&self) -> Vec<Held> {
         self.sampler.cache().held()
@@ -344,7 +395,8 @@ impl Session {
     /// `on` hears every event of the chunk.
     ///
     /// # Errors
-    /// The device failed, or the network gave values that are no picture; the session cannot go on.
+    /// The device failed, or the network gave values that are no picture, or nothing but blank frames for a while; the session
+    /// can only go back then ([`Session::back_to`]).
     pub fn next_chunk(&mut self, on: &mut dyn FnMut(Event)) -> Result<Option<Chunk>, Error> {
         let chunk_frames = self.plan.chunk_frames as usize;
         let first = self.chunks as usize * chunk_frames;
@@ -372,9 +424,7 @@ impl Session {
         self.model_secs += started.elapsed().as_secs_f64();
         let latents = self.sampler.latents(n_frames)?;
         let (index, made) = (self.chunks, self.pictures(first, &latents)?);
-        if let Some(text) = flat_frame(first, &made) {
-            on(Event::Warning { text });
-        }
+        let seen = self.watch.see(&made);
         self.chunks += 1;
         self.keep_past(latents);
         on(Event::FramesReady {
@@ -385,6 +435,13 @@ impl Session {
         });
         on(Event::Memory(self.memory()));
         on(Event::Kv(Box::new(self.kv())));
+        for seen in seen {
+            match seen {
+                Seen::Drift(drift) => on(Event::Drift(Box::new(drift))),
+                Seen::Warning(text) => on(Event::Warning { text }),
+                Seen::Blank(text) => return Err(Error::Blank(text)),
+            }
+        }
         Ok(Some(Chunk {
             index,
             frames: made,
@@ -409,6 +466,11 @@ impl Session {
     /// What the cache holds, byte by byte.
     pub fn kv(&self) -> KvFigures {
         self.sampler.cache().figures()
+    }
+
+    /// How far the film has drifted from its beginning.
+    pub fn drift(&self) -> DriftSummary {
+        self.watch.summary()
     }
 
     /// Seconds the network itself ran for generated frames, given frames left out.
@@ -543,16 +605,6 @@ fn check_room(frames: usize, most: usize) -> Result<(), Error> {
     )))
 }
 
-/// A frame of one colour is rarely a picture.
-fn flat_frame(first: usize, frames: &[Frame]) -> Option<String> {
-    let flat = |f: &Frame| f.rgb.chunks_exact(3).all(|p| p == &f.rgb[..3]);
-    let at = frames.iter().position(flat)?;
-    Some(format!(
-        "frame {} is one flat colour; if that goes on, the film has lost its place",
-        first + at
-    ))
-}
-
 fn check_walk(c: &DitConfig, walk: &Walk, frames: usize) -> Result<(), Error> {
     let setting = |text: String| Err(Error::Setting(text));
     let FrameCondition::Pose { dim } = c.frame_condition else {
@@ -629,6 +681,9 @@ pub enum Error {
     /// Keys or values that cannot be coded.
     #[error("{0}")]
     Cache(String),
+    /// Frames of one value for so long that the film is none any more.
+    #[error("{0}")]
+    Blank(String),
     /// The plan does not fit the device.
     #[error("{0}")]
     WouldNotFit(String),
@@ -675,6 +730,7 @@ impl From<CacheError> for Error {
             CacheError::Layout(e) => Error::Window(e),
             CacheError::Codec(text) => Error::Setting(text),
             e @ CacheError::NoWayBack { .. } => Error::Setting(e.to_string()),
+            e @ CacheError::NoRoom { .. } => Error::WouldNotFit(e.to_string()),
             e @ CacheError::NotNumbers { .. } => Error::Cache(e.to_string()),
         }
     }

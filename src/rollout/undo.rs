@@ -86,6 +86,7 @@ impl Session {
             self.walk.poses.truncate(frames);
             self.chunks = chunks;
             self.past.cut(chunks);
+            self.watch.cut(frames);
         }
         on(Event::CutBack {
             chunks,

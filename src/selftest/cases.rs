@@ -10,9 +10,10 @@ use crate::gpu::{Buffer, Device, Error, Purpose, Recorder};
 use crate::ops::{
     Activation, Attention, BiasFix, Cluster, Coding, FramePlace, Grid, KvFormat, KvStore, Linear,
     Matrix, Norm, NormMode, Patches, Positions, Quantize, RmsNorm, Rope, RopeSplit, Rows,
-    ScaleFormat, Segment, SpanGather, SpanLayout, SpanPlace, Store, WeightFormat, attention,
-    hadamard_rows, kmeans, kmeans_start, kv_store, linear, mix, norm, patchify, quantize, residual,
-    rms_norm, rope, sample_codings, silu, span_gather, unpatchify,
+    ScaleFormat, Segment, SpanError, SpanGather, SpanLayout, SpanPlace, Store, WeightFormat,
+    attention, hadamard_rows, kmeans, kmeans_start, kv_store, linear, mix, norm, patchify,
+    quantize, residual, rms_norm, rope, sample_codings, silu, span_decode, span_error, span_gather,
+    unpatchify,
 };
 
 /// What an op's time is measured in.
@@ -160,6 +161,7 @@ pub fn cases() -> Vec<Case> {
     let samples = sample_codings();
     all.extend([0, 10].map(|i| coded_case(samples[i])));
     all.extend([span_gather_case(), hadamard_case()]);
+    all.extend([span_decode_case(), span_error_case()]);
     all.extend([kmeans_case(false), kmeans_case(true)]);
     let released = Coding {
         bits: 2,
@@ -657,6 +659,74 @@ fn span_gather_case() -> Case {
                     vec![part("rows", 0..n, Must::Equal)],
                 ],
             })
+        },
+    )
+}
+
+fn span_decode_case() -> Case {
+    // Everything at once: a guard's multiplier, a centroid, a rotation, the dual grid.
+    let ours = sample_codings().into_iter().find(|(k, ..)| k.head_table);
+    let coding = ours.map_or(Coding::HALVES, |(k, ..)| k);
+    let tokens = 145;
+    let n = HEADS * tokens * HEAD_DIM;
+    case(
+        "span_decode",
+        format!("{tokens} rows of {HEADS} heads, {} bits", coding.bits),
+        Work::Bytes((4.0 + f64::from(coding.bits) / 8.0) * n as f64),
+        move |d| {
+            let layout = SpanLayout::new(coding, HEADS, HEAD_DIM, tokens, 5);
+            let words = d.upload(Purpose::Spans, "span", &coded(&layout, 26)?)?;
+            let out = Output::unwritten(d, n)?;
+            Ok(Job::floats(out, n, Tol::sums(HEAD_DIM), move |rec, x| {
+                let span = SpanPlace {
+                    words: &words,
+                    base: 0,
+                    layout,
+                };
+                span_decode(rec, span, (0, HEADS), x);
+            }))
+        },
+    )
+}
+
+fn span_error_case() -> Case {
+    let (n_rows, dst_rows, heads_in_page, n_heads) = (131, 144, 4, 3);
+    let n = n_heads * dst_rows;
+    case(
+        "span_error",
+        format!("{n_rows} rows of {n_heads} heads, F16"),
+        Work::Bytes(6.0 * (n_heads * n_rows * HEAD_DIM) as f64),
+        move |d| {
+            let mut rows = values(27, (n_rows + 2) * heads_in_page * HEAD_DIM);
+            rows[9 * HEAD_DIM + 5] = f32::NAN;
+            let page = d.upload(Purpose::Cache, "page", &KvFormat::F16.pack(&rows))?;
+            let x = input(d, &values(28, n * HEAD_DIM))?;
+            // Rows that are not compared keep what they hold.
+            let out = Output::holding(d, &vec![0.5; 2 * n])?;
+            Ok(Job::floats(
+                out,
+                2 * n,
+                Tol::sums(HEAD_DIM),
+                move |rec, sums| {
+                    span_error(
+                        rec,
+                        &SpanError {
+                            page: &page,
+                            format: KvFormat::F16,
+                            src_row: 2,
+                            n_rows,
+                            heads_in_page,
+                            first_head: 1,
+                            n_heads,
+                            head_dim: HEAD_DIM,
+                            x: &x,
+                            dst_rows,
+                            dst_row: 7,
+                            sums,
+                        },
+                    );
+                },
+            ))
         },
     )
 }

@@ -9,6 +9,7 @@ mod cli;
 mod dump;
 mod media;
 mod ops;
+mod repack;
 mod rollout;
 mod shaders;
 mod support;

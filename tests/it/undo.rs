@@ -17,7 +17,7 @@ const GIVEN: usize = 3;
 const MADE: usize = 7;
 const BACK: u32 = 3;
 
-fn begin(device: &Device, config: &Config) -> (Session, Vec<Pose>) {
+pub(crate) fn begin(device: &Device, config: &Config) -> (Session, Vec<Pose>) {
     let film = SeedFilm::load(DEFAULT_FILM).unwrap();
     let steps = film.default_path(GIVEN, MADE).unwrap();
     let path = Path::along(&film.map, film.poses[GIVEN - 1], &steps, OnWall::Refuse).unwrap();
@@ -31,7 +31,7 @@ fn begin(device: &Device, config: &Config) -> (Session, Vec<Pose>) {
     (session, path.poses)
 }
 
-fn go(session: &mut Session, poses: &[Pose]) -> Vec<Frame> {
+pub(crate) fn go(session: &mut Session, poses: &[Pose]) -> Vec<Frame> {
     let one = |pose: &Pose| {
         session.push_poses(&[*pose]).unwrap();
         session.next_chunk(&mut |_| {}).unwrap().unwrap().frames
@@ -160,7 +160,7 @@ fn a_film_goes_back_to_its_given_frames_and_no_farther_than_is_kept() {
 pub(crate) struct Rig {
     pub(crate) device: Device,
     pub(crate) cache: KvCache,
-    shape: CacheShape,
+    pub(crate) shape: CacheShape,
 }
 
 impl Rig {

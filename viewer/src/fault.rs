@@ -44,6 +44,11 @@ impl Fault {
                 self_check,
                 true,
             ),
+            Error::Blank(_) => (
+                "Stopped: the film shows nothing any more".to_owned(),
+                "Go back on the timeline, or take another seed.",
+                true,
+            ),
             Error::WouldNotFit(_) => (
                 "This film does not fit the device".to_owned(),
                 "Take a shorter window or fewer bits in Settings.",

@@ -675,13 +675,28 @@ impl Run {
         self.truths.get(i).cloned()
     }
 
-    /// Spans from now on at these widths. Re-packing older, wider spans would be asked for here; the pane counts spans by width
-    /// from the cache itself, so it shows whatever the cache does.
+    /// Spans from now on at these widths; older, wider ones follow one a chunk ([`Run::repack`]).
     fn set_bits(&mut self, widths: Widths) -> Result<(), Fault> {
         let pair = self.job.pair(widths).map_err(|e| Fault::plain(&e))?;
         self.session.set_codecs(pair).map_err(|e| Fault::of(&e))?;
         self.bits.push((self.path.len(), widths));
         Ok(())
+    }
+
+    /// Packs one older span again that is wider than what codes the next one. Always once before a chunk, so that a film that is
+    /// made again goes through the same states.
+    fn repack(&mut self, out: &Out) -> Result<(), rollout::Error> {
+        match self.session.repack_span(&mut |event| out.event(&event)) {
+            Err(e) if is_loss(&e) => Err(e),
+            Err(e) => {
+                // Nothing was changed: the film goes on with the spans as they are.
+                out.send(Message::Warning(format!(
+                    "older spans keep their width: {e}"
+                )));
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The next step: what is held, or the tour over everything seen so far.
@@ -733,6 +748,9 @@ impl Run {
             self.set_bits(widths)
                 .map_err(|f| rollout::Error::Setting(f.headline))?;
             out.send(Message::Bits(widths, first));
+        }
+        if n > 0 {
+            self.repack(out)?;
         }
         for _ in 0..n {
             let step = self.step(reins);
@@ -873,6 +891,7 @@ impl Run {
                 run.set_bits(*widths)?;
             }
             let again = |run: &mut Run| {
+                run.repack(out)?;
                 for step in &path[first..first + self.chunk_frames] {
                     run.go(*step)?;
                 }

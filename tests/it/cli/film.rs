@@ -271,3 +271,36 @@ fn walls_and_lengths_are_said_aloud() {
         "{warnings:?}"
     );
 }
+
+/// A network of zeros predicts nothing: every frame is one grey.
+#[test]
+fn a_film_of_blank_frames_is_stopped_and_its_frames_are_kept() {
+    let scratch = Scratch::new();
+    let world = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/worlds/rooms");
+    let folder = scratch.path("zeros");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(format!("{world}/config.json"), folder.join("config.json")).unwrap();
+    let mut weights = fs::read(format!("{world}/weights.safetensors")).unwrap();
+    let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    weights[8 + header..].fill(0);
+    fs::write(folder.join("weights.safetensors"), weights).unwrap();
+    let line = format!("{SMALL} --model zeros --frames 12 --json -o blank.mp4");
+    let outcome = scratch.generate(&line);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let events = events(&outcome.out);
+    let error = events.last().unwrap();
+    let what = error["what"].as_str().unwrap();
+    assert_eq!(
+        (&error["event"], &error["code"]),
+        (&"error".into(), &1.into())
+    );
+    assert!(what.contains("8 frames from 0 on are one colour"), "{what}");
+    assert!(
+        what.contains("the first 7 frames are in blank.mp4"),
+        "{what}"
+    );
+    let warnings = names(&events).iter().filter(|n| **n == "warning").count();
+    assert_eq!(warnings, 1, "once, not for every frame");
+    assert!(names(&events).contains(&"saved"));
+    assert!(!has("ffprobe") || probe(&scratch.path("blank.mp4")) == 7);
+}

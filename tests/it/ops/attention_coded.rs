@@ -16,7 +16,7 @@ const GRID: (usize, usize) = (3, 3);
 const FRAMES: usize = 3;
 
 /// Words of `SLOTS` spans: codes at random, scales and tables of a size that keys and values have.
-fn words(seed: u64, l: &SpanLayout) -> Vec<u32> {
+pub(super) fn words(seed: u64, l: &SpanLayout) -> Vec<u32> {
     let c = l.coding;
     let mut out = Vec::new();
     for slot in 0..SLOTS as u64 {

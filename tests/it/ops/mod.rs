@@ -14,3 +14,4 @@ mod rms_norm;
 mod rope;
 mod silu;
 mod slices;
+mod span_decode;
