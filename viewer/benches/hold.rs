@@ -57,7 +57,7 @@ fn main() {
         state.hear(message);
         state.effects.clear();
         let n = state.film.made();
-        if is_made && n % every == 0 {
+        if is_made && n.is_multiple_of(every) {
             let sample = state.history.last().unwrap();
             let frames: usize = state.film.shots.iter().map(|s| s.frame.rgb.len()).sum();
             println!(
