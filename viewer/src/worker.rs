@@ -683,19 +683,18 @@ impl Run {
         Ok(())
     }
 
-    /// Packs one older span again that is wider than what codes the next one. Always once before a chunk, so that a film that is
-    /// made again goes through the same states.
-    fn repack(&mut self, out: &Out) -> Result<(), rollout::Error> {
+    /// Packs one older span again that is wider than what codes the next one. Always once after a chunk: a film that goes back
+    /// takes it back with that chunk, and one that is made again goes through the same states.
+    fn repack(&mut self, out: &Out) {
         match self.session.repack_span(&mut |event| out.event(&event)) {
-            Err(e) if is_loss(&e) => Err(e),
-            Err(e) => {
+            Err(e) if !is_loss(&e) => {
                 // Nothing was changed: the film goes on with the spans as they are.
                 out.send(Message::Warning(format!(
                     "older spans keep their width: {e}"
                 )));
-                Ok(())
             }
-            Ok(_) => Ok(()),
+            // A loss is told by the next chunk.
+            _ => {}
         }
     }
 
@@ -749,14 +748,14 @@ impl Run {
                 .map_err(|f| rollout::Error::Setting(f.headline))?;
             out.send(Message::Bits(widths, first));
         }
-        if n > 0 {
-            self.repack(out)?;
-        }
         for _ in 0..n {
             let step = self.step(reins);
             self.go(step)?;
         }
         let made = self.chunk(first, device, out);
+        if matches!(made, Ok(Some(_))) {
+            self.repack(out);
+        }
         if made.is_err() {
             self.is_dead = true;
             // The chunk was not finished: a film that goes on after this does so from the last one that was.
@@ -891,11 +890,12 @@ impl Run {
                 run.set_bits(*widths)?;
             }
             let again = |run: &mut Run| {
-                run.repack(out)?;
                 for step in &path[first..first + self.chunk_frames] {
                     run.go(*step)?;
                 }
-                run.session.next_chunk(&mut |_| {})
+                let chunk = run.session.next_chunk(&mut |_| {});
+                run.repack(out);
+                chunk
             };
             again(&mut run).map_err(|e| Fault::of(&e).at(first, device.caps()))?;
             out.send(Message::Again(first + self.chunk_frames, frames));
