@@ -238,7 +238,18 @@ impl Log {
 impl App {
     fn open(&mut self, event_loop: &ActiveEventLoop) -> anyhow::Result<Opened> {
         let remembered = self.prefs.and_then(|p| p.size);
-        let [w, h] = self.options.size.or(remembered).unwrap_or(USUAL);
+        let usual = || match event_loop.available_monitors().next() {
+            // On a small screen nine tenths of it.
+            Some(m) => {
+                let screen = m.size().to_logical::<f32>(m.scale_factor());
+                [
+                    USUAL[0].min(0.9 * screen.width),
+                    USUAL[1].min(0.9 * screen.height),
+                ]
+            }
+            None => USUAL,
+        };
+        let [w, h] = self.options.size.or(remembered).unwrap_or_else(usual);
         let scale = self.options.scale;
         let mut attributes = Window::default_attributes()
             .with_title("longtake")

@@ -666,13 +666,27 @@ impl Run {
         })
     }
 
-    /// Spans from now on at these widths. Re-packing older, wider spans would be asked for here; the pane counts spans by width
-    /// from the cache itself, so it shows whatever the cache does.
+    /// Spans from now on at these widths; older, wider ones follow one a chunk ([`Run::repack`]).
     fn set_bits(&mut self, widths: Widths) -> Result<(), Fault> {
         let pair = self.job.pair(widths).map_err(|e| Fault::plain(&e))?;
         self.session.set_codecs(pair).map_err(|e| Fault::of(&e))?;
         self.bits.push((self.path.len(), widths));
         Ok(())
+    }
+
+    /// Packs one older span again that is wider than what codes the next one. Always once after a chunk: a film that goes back
+    /// takes it back with that chunk, and one that is made again goes through the same states.
+    fn repack(&mut self, out: &Out) {
+        match self.session.repack_span(&mut |event| out.event(&event)) {
+            Err(e) if !is_loss(&e) => {
+                // Nothing was changed: the film goes on with the spans as they are.
+                out.send(Message::Warning(format!(
+                    "older spans keep their width: {e}"
+                )));
+            }
+            // A loss is told by the next chunk.
+            _ => {}
+        }
     }
 
     /// The next step: what is held, or the tour over everything seen so far.
@@ -730,6 +744,9 @@ impl Run {
             self.go(step)?;
         }
         let made = self.chunk(first, device, out);
+        if matches!(made, Ok(Some(_))) {
+            self.repack(out);
+        }
         if made.is_err() {
             self.is_dead = true;
             // The chunk was not finished: a film that goes on after this does so from the last one that was.
@@ -870,7 +887,9 @@ impl Run {
                 for step in &path[first..first + self.chunk_frames] {
                     run.go(*step)?;
                 }
-                run.session.next_chunk(&mut |_| {})
+                let chunk = run.session.next_chunk(&mut |_| {});
+                run.repack(out);
+                chunk
             };
             again(&mut run).map_err(|e| Fault::of(&e).at(first, device.caps()))?;
             out.send(Message::Again(first + self.chunk_frames, frames));

@@ -71,8 +71,7 @@ fn every_tier_makes_the_golden_film() {
     }
 }
 
-/// Exactly WebGPU's default limits and no feature, asked of the device itself, and the demo world runs on it: with its keys
-/// and values as they are, and coded.
+/// Exactly WebGPU's default limits and no feature, asked of the device itself, and the demo world runs on it.
 #[test]
 fn the_demo_runs_on_webgpus_default_limits_without_a_feature() {
     let Some(device) = support::open(longtake::gpu::TierRequest::Portable) else {

@@ -36,7 +36,7 @@ pub fn show(ui: &mut Ui, s: &mut State, narrow: bool) {
         let text = match s.phase {
             Phase::Empty => "Can be turned while the film runs.",
             _ => {
-                "New spans take a new width at once. Older ones keep theirs until they leave the window; what is lost stays lost."
+                "Down packs older spans again, one a chunk. Up holds for new spans only: what was packed has lost its detail for good."
             }
         };
         ui.label(RichText::new(text).small().color(t.weak));
