@@ -415,6 +415,10 @@ impl Engine {
     /// Goes back to `frames` made ones, and on along `lead`.
     fn back(&mut self, run: Run, frames: usize, lead: Vec<(Step, Widths)>) -> Result<(), Fault> {
         let mut run = run;
+        if let Some((_, widths)) = lead.first() {
+            // The way on says its widths: turning them forth and back would put its spans on other pages.
+            run.bits.push((usize::MAX, *widths));
+        }
         if !run.cut_back(frames, &self.out)? {
             run = run.back_to(&self.device, frames, &self.out)?;
         }
@@ -619,6 +623,8 @@ struct Run {
     encoded: f64,
     /// What the film holds that this one is compared with.
     other: Use,
+    /// Spans were packed again: from there back the film is made again, which is sure to give the same bytes.
+    repacked: bool,
     /// Its device is lost, or its session failed.
     is_dead: bool,
 }
@@ -661,6 +667,7 @@ impl Run {
             layers: u64::from(model.config.layers),
             encoded: 0.0,
             other: Use::default(),
+            repacked: false,
             is_dead: false,
             job,
         })
@@ -674,8 +681,8 @@ impl Run {
         Ok(())
     }
 
-    /// Packs one older span again that is wider than what codes the next one. Always once after a chunk: a film that goes back
-    /// takes it back with that chunk, and one that is made again goes through the same states.
+    /// Packs one older span again that is wider than what codes the next one. Always once before a chunk: a film that is made
+    /// again goes through the same states.
     fn repack(&mut self, out: &Out) {
         match self.session.repack_span(&mut |event| out.event(&event)) {
             Err(e) if !is_loss(&e) => {
@@ -684,8 +691,9 @@ impl Run {
                     "older spans keep their width: {e}"
                 )));
             }
-            // A loss is told by the next chunk.
-            _ => {}
+            Ok(done) => self.repacked |= done,
+            // A loss is told by the chunk.
+            Err(_) => {}
         }
     }
 
@@ -743,10 +751,10 @@ impl Run {
             let step = self.step(reins);
             self.go(step)?;
         }
-        let made = self.chunk(first, device, out);
-        if matches!(made, Ok(Some(_))) {
+        if n > 0 {
             self.repack(out);
         }
+        let made = self.chunk(first, device, out);
         if made.is_err() {
             self.is_dead = true;
             // The chunk was not finished: a film that goes on after this does so from the last one that was.
@@ -844,7 +852,7 @@ impl Run {
         let whole = frames.min(self.path.len()) / self.chunk_frames;
         let frames = whole * self.chunk_frames;
         let chunks = u32::try_from(whole).unwrap_or(u32::MAX);
-        if chunks < self.session.undo_reach() || self.is_dead {
+        if chunks < self.session.undo_reach() || self.is_dead || self.repacked {
             return Ok(false);
         }
         self.session
@@ -887,9 +895,8 @@ impl Run {
                 for step in &path[first..first + self.chunk_frames] {
                     run.go(*step)?;
                 }
-                let chunk = run.session.next_chunk(&mut |_| {});
                 run.repack(out);
-                chunk
+                run.session.next_chunk(&mut |_| {})
             };
             again(&mut run).map_err(|e| Fault::of(&e).at(first, device.caps()))?;
             out.send(Message::Again(first + self.chunk_frames, frames));
