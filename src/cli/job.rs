@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn given_frames_and_films_have_their_range() {
-        for line in ["--given 0", "--given 97", "--film 4"] {
+        for line in ["--given 0", "--given 97", "--film 5 --given 97"] {
             let err = job(line).unwrap_err();
             assert_eq!(crate::cli::fault::code(&err), 2, "{line}");
         }

@@ -81,7 +81,7 @@ fn comparisons_that_cannot_be_are_refused() {
     for line in [
         "--seeds x",
         "--seeds 1 --n-seeds 2",
-        "--films 9",
+        "--films x",
         "--films 1 --film 2",
         "--against q9",
         "--frames 0",

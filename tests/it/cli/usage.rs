@@ -58,7 +58,7 @@ fn bad_flags_are_refused_with_the_nearest_good_one() {
         "generate --seed -7",
         "generate --given 0",
         "generate --given 1000",
-        "generate --film 9",
+        "generate --film x",
         "info",
     ] {
         scratch.run(line).refused(2);
