@@ -9,8 +9,8 @@ fn e4m3_decode(b: u32) -> f32 {
 fn e4m3_encode(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
     let u = bits & 0x7fffffffu;
-    var m = min(((u + 0x7ffffu + ((u >> 20u) & 1u)) >> 20u) - 960u, 0x7eu);
-    if u < 0x3c800000u { m = u32(round(bitcast<f32>(u) * 512.0)); }
-    if u >= 0x43e00000u { m = 0x7eu; }
+    let normal = min(((u + 0x7ffffu + ((u >> 20u) & 1u)) >> 20u) - 960u, 0x7eu);
+    let small = u32(round(min(bitcast<f32>(u), 1.0) * 512.0)); // by steps of the subnormals
+    let m = select(select(normal, small, u < 0x3c800000u), 0x7eu, u >= 0x43e00000u);
     return m | ((bits >> 31u) << 7u);
 }
