@@ -1058,10 +1058,5 @@ impl State {
                 say::secs(made.split.total)
             ));
         }
-        if let Some(fault) = self.drift.refuse(self.film.made()) {
-            self.leave();
-            self.command(Command::Stop);
-            self.phase = Phase::Failed(fault);
-        }
     }
 }
