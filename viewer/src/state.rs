@@ -289,6 +289,8 @@ pub struct Speed {
     recent: Vec<(Split, usize)>,
     /// Main memory.
     pub main_bytes: Option<u64>,
+    /// What of it is kept for going back.
+    pub undo_bytes: u64,
 }
 
 impl Speed {
@@ -1050,6 +1052,7 @@ impl State {
         self.kv = Some(Box::new(made.kv));
         self.speed.push(made.split, n);
         self.speed.main_bytes = made.main_bytes;
+        self.speed.undo_bytes = made.undo_bytes;
         if self.phase == Phase::Making && !self.note.warns {
             let at = self.film.made();
             self.say(format!(

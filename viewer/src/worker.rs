@@ -112,6 +112,8 @@ pub struct Made {
     pub held: Vec<Held>,
     /// Main memory of this process, where it is known.
     pub main_bytes: Option<u64>,
+    /// What of it is kept for going back.
+    pub undo_bytes: u64,
 }
 
 /// A chunk of the film in half floats.
@@ -844,6 +846,7 @@ impl Run {
             kv,
             held: self.session.held(),
             main_bytes: main_bytes(),
+            undo_bytes: self.session.undo_bytes(),
         }))
     }
 

@@ -155,6 +155,7 @@ pub fn running(made: usize) -> State {
             kv,
             held,
             main_bytes: Some(212 << 20),
+            undo_bytes: 19 << 20,
         })));
     }
     s
