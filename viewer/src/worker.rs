@@ -625,8 +625,8 @@ struct Run {
     encoded: f64,
     /// What the film holds that this one is compared with.
     other: Use,
-    /// Spans were packed again: from there back the film is made again, which is sure to give the same bytes.
-    repacked: bool,
+    /// Its spans are compared with what they were coded from.
+    measures: bool,
     /// Its device is lost, or its session failed.
     is_dead: bool,
 }
@@ -669,7 +669,7 @@ impl Run {
             layers: u64::from(model.config.layers),
             encoded: 0.0,
             other: Use::default(),
-            repacked: false,
+            measures: false,
             is_dead: false,
             job,
         })
@@ -693,7 +693,6 @@ impl Run {
                     "older spans keep their width: {e}"
                 )));
             }
-            Ok(done) => self.repacked |= done,
             // A loss is told by the chunk.
             Err(_) => {}
         }
@@ -855,7 +854,7 @@ impl Run {
         let whole = frames.min(self.path.len()) / self.chunk_frames;
         let frames = whole * self.chunk_frames;
         let chunks = u32::try_from(whole).unwrap_or(u32::MAX);
-        if chunks < self.session.undo_reach() || self.is_dead || self.repacked {
+        if chunks < self.session.undo_reach() || self.is_dead {
             return Ok(false);
         }
         self.session

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use longtake::cache::Held;
 use longtake::frame::Frame;
 use longtake::gpu::{Device, Select};
 use longtake_viewer::job::{Job, Width, Widths};
@@ -75,6 +76,7 @@ fn going_back_and_the_same_way_again_gives_the_same_bytes() {
     };
     assert!(worker.send(Command::Start(job(7))));
     let mut frames: Vec<Frame> = Vec::new();
+    let (mut at_four, mut held) = (Vec::new(), Vec::new());
     for i in 0..7 {
         let chunk = made(&messages);
         assert_eq!(chunk.first, i);
@@ -82,12 +84,18 @@ fn going_back_and_the_same_way_again_gives_the_same_bytes() {
             // Taken before some later chunk; going back must find the same place again.
             worker.send(Command::Bits(Widths::both(Width::Two)));
         }
+        let four = chunk.held.iter().filter(|h| h.bits == Some([4, 4]));
+        at_four.extend(four.map(|h| h.frames.clone()));
+        held = chunk.held;
         frames.extend(chunk.frames.into_iter().map(|(f, ..)| f));
     }
     next(&messages, |m| matches!(m, Message::Finished).then_some(()));
+    let narrowed = |h: &Held| at_four.contains(&h.frames) && h.bits == Some([2, 2]);
+    assert!(held.iter().any(narrowed), "packed again: {held:?}");
     assert!(worker.send(Command::BackTo(5, Vec::new())));
     let back = next(&messages, |m| match m {
         Message::WentBack(made, _) => Some(made),
+        Message::Again(..) => panic!("spans that were packed again come back in place"),
         _ => None,
     });
     assert_eq!(back, 5);
