@@ -286,3 +286,24 @@ fn the_film_in_half_floats_catches_up_and_is_the_film_where_nothing_is_coded() {
     assert!(own == other, "same seed, same way, same cache: same bytes");
     assert!(bytes.0 > 0 && bytes.1 > bytes.0, "{bytes:?}");
 }
+
+#[test]
+fn errors_are_measured_while_they_are_asked_for() {
+    let Some((worker, messages)) = start() else {
+        return;
+    };
+    assert!(worker.send(Command::Measure(true)));
+    assert!(worker.send(Command::Start(job(6))));
+    let errors = made(&messages).errors.expect("it was asked for");
+    assert!(errors.measured > 0 && errors.measured == errors.spans);
+    let small = |e: &f64| 0.0 < *e && *e < 0.5;
+    assert!(!errors.by_layer.is_empty(), "{errors:?}");
+    assert!(errors.by_layer.iter().flatten().all(small), "{errors:?}");
+    assert!(worker.send(Command::Measure(false)));
+    let ends = |m| match m {
+        Message::Made(made) => made.errors.is_none().then_some(()),
+        Message::Finished => panic!("it goes on after it was asked to end"),
+        _ => None,
+    };
+    next(&messages, ends);
+}
