@@ -1,6 +1,6 @@
 //! Whether a long film holds its memory: a small film of many chunks by the window's own thread, and every tenth of the way
 //! the bytes that it holds on the device and in main memory. From the middle on the window slides and nothing should grow
-//! but the frames that the window keeps, 12 KiB each, and the way back, which has a limit of its own.
+//! but the frames that the window keeps (9 KiB each, and as much for the true picture) and, up to its limit, what undo needs.
 //!
 //! Usage: `cargo bench -p longtake-viewer --bench hold -- [CHUNKS]` (default 1000). It judges nothing.
 
@@ -35,8 +35,8 @@ fn main() {
     );
     state.start();
     println!(
-        "{:>8} {:>12} {:>12} {:>12} {:>12}",
-        "chunk", "device MiB", "cache MiB", "main MiB", "frames MiB"
+        "{:>8} {:>12} {:>12} {:>12} {:>12} {:>12}",
+        "chunk", "device MiB", "cache MiB", "main MiB", "undo MiB", "frames MiB"
     );
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let every = (chunks / 10).max(1);
@@ -61,10 +61,11 @@ fn main() {
             let sample = state.history.last().unwrap();
             let frames: usize = state.film.shots.iter().map(|s| s.frame.rgb.len()).sum();
             println!(
-                "{n:>8} {:>12.2} {:>12.2} {:>12.1} {:>12.1}",
+                "{n:>8} {:>12.2} {:>12.2} {:>12.1} {:>12.1} {:>12.1}",
                 mib(sample.total()),
                 mib(sample.cache()),
                 mib(state.speed.main_bytes.unwrap_or(0)),
+                mib(state.speed.undo_bytes),
                 mib(frames as u64)
             );
         }

@@ -145,4 +145,12 @@ mod tests {
         );
         assert_eq!(fault.causes.len(), 2, "{fault:?}");
     }
+
+    #[test]
+    fn a_film_that_shows_nothing_stops_with_the_reason() {
+        let why = "8 frames from 5 on are black";
+        let fault = Fault::of(&Error::Blank(why.into()));
+        assert_eq!(fault.headline, "Stopped: the film shows nothing any more");
+        assert_eq!(fault.causes, [why]);
+    }
 }

@@ -1,6 +1,6 @@
 //! Device memory over the film: what every byte is for, and what the same frames would take at 16 bit.
 
-use longtake::cache::KvFigures;
+use longtake::cache::{KvFigures, SpanErrors};
 use longtake::rollout::event::MemoryUse;
 
 /// What device bytes are for, bottom to top of the graph: what stands still is below.
@@ -204,6 +204,34 @@ fn nice_top(bytes: u64) -> u64 {
     (nice.unwrap_or(mib) * f64::from(1 << 20)) as u64
 }
 
+/// What coding did to keys and values, layer by layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Errors {
+    /// Mean relative L2 error of K and of V over the measured spans, by layer; empty where none is.
+    pub by_layer: Vec<[f64; 2]>,
+    /// Spans that it is the mean of.
+    pub measured: usize,
+    /// Spans in the cache.
+    pub spans: usize,
+}
+
+impl Errors {
+    /// Of the spans in the cache.
+    pub fn of(spans: &[SpanErrors]) -> Errors {
+        let measured: Vec<_> = spans.iter().filter_map(|s| s.by_layer.as_ref()).collect();
+        let layers = measured.first().map_or(0, |by_layer| by_layer.len());
+        let mean = |layer: usize, tensor: usize| {
+            let of = |by_layer: &&Vec<[f64; 2]>| by_layer[layer][tensor];
+            measured.iter().map(of).sum::<f64>() / measured.len() as f64
+        };
+        Errors {
+            by_layer: (0..layers).map(|l| [mean(l, 0), mean(l, 1)]).collect(),
+            measured: measured.len(),
+            spans: spans.len(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,5 +303,29 @@ mod tests {
         let thin = h.thinned(64);
         assert!(thin.len() <= 64);
         assert!(thin.iter().any(|s| s.frame == 501));
+    }
+
+    #[test]
+    fn errors_are_means_of_what_was_measured() {
+        let span = |start: i64, by_layer| SpanErrors {
+            frames: start..start + 2,
+            bits: [4, 4],
+            by_layer,
+        };
+        assert_eq!(
+            Errors::of(&[span(0, None)]),
+            Errors {
+                by_layer: Vec::new(),
+                measured: 0,
+                spans: 1
+            }
+        );
+        let errors = Errors::of(&[
+            span(0, None),
+            span(2, Some(vec![[0.5, 0.25], [1.0, 0.0]])),
+            span(4, Some(vec![[0.25, 0.75], [0.0, 0.5]])),
+        ]);
+        assert_eq!(errors.by_layer, [[0.375, 0.5], [0.5, 0.25]]);
+        assert_eq!((errors.measured, errors.spans), (2, 3));
     }
 }

@@ -15,7 +15,7 @@ use longtake::world::{Pose, SeedFilm, Step, camera};
 
 use crate::fault::Fault;
 use crate::job::{Job, Width, Widths};
-use crate::memory::{Change, History, Sample};
+use crate::memory::{Change, Errors, History, Sample};
 use crate::pictures::{Shown, Thumbs};
 use crate::play::Play;
 use crate::say;
@@ -289,6 +289,8 @@ pub struct Speed {
     recent: Vec<(Split, usize)>,
     /// Main memory.
     pub main_bytes: Option<u64>,
+    /// What of it is kept for going back.
+    pub undo_bytes: u64,
 }
 
 impl Speed {
@@ -356,6 +358,10 @@ pub struct State {
     pub ledger: MemoryUse,
     /// Newest cache figures.
     pub kv: Option<Box<longtake::cache::KvFigures>>,
+    /// What coding did to the cache; `None`: not asked for, or nothing was made since.
+    pub errors: Option<Errors>,
+    /// It is asked for.
+    measures: bool,
     /// Widths of spans from now on.
     pub widths: Widths,
     /// What the next film would take.
@@ -427,6 +433,8 @@ impl State {
             history: History::default(),
             ledger: MemoryUse::default(),
             kv: None,
+            errors: None,
+            measures: false,
             plan: None,
             planned: None,
             speed: Speed::default(),
@@ -626,6 +634,15 @@ impl State {
             self.beside = None;
             self.say("the film is made once more in 16 bit, from its beginning; then both go on");
             self.command(Command::Compare(true));
+        }
+    }
+
+    /// Has spans measured from now on, or no more: it takes time, so only while somebody looks.
+    pub fn measure(&mut self, on: bool) {
+        if self.measures != on {
+            self.measures = on;
+            self.errors = self.errors.take().filter(|_| on);
+            self.command(Command::Measure(on));
         }
     }
 
@@ -995,6 +1012,7 @@ impl State {
         self.drift = Drift::default();
         self.speed = Speed::default();
         self.kv = None;
+        self.errors = None;
         self.play = Play::default();
         self.phase = Phase::Loading(0, self.film.given);
     }
@@ -1048,8 +1066,10 @@ impl State {
         self.history.push(sample);
         self.ledger = made.memory;
         self.kv = Some(Box::new(made.kv));
+        self.errors = made.errors;
         self.speed.push(made.split, n);
         self.speed.main_bytes = made.main_bytes;
+        self.speed.undo_bytes = made.undo_bytes;
         if self.phase == Phase::Making && !self.note.warns {
             let at = self.film.made();
             self.say(format!(
@@ -1057,11 +1077,6 @@ impl State {
                 at - 1,
                 say::secs(made.split.total)
             ));
-        }
-        if let Some(fault) = self.drift.refuse(self.film.made()) {
-            self.leave();
-            self.command(Command::Stop);
-            self.phase = Phase::Failed(fault);
         }
     }
 }

@@ -1,13 +1,10 @@
-//! Watching the film: whether its pictures stay in the range that they started in, and whether they are pictures at all.
+//! Watching the film: whether its pictures stay in the range that they started in, frame by frame. That they are pictures
+//! at all is the engine's to watch: it stops a film that is not.
 
 use longtake::frame::Frame;
 
-use crate::fault::Fault;
-
 /// Frames that the film's own range is taken from, at most.
 const BAND: usize = 80;
-/// Frames of one flat colour in a row after which the film has nothing left to show.
-const FLAT_RUN: usize = 8;
 
 /// Three numbers of a picture.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -106,24 +103,6 @@ impl Drift {
         };
         (0..3).map(trend).collect()
     }
-
-    /// Why the film should stop: it shows one flat colour for a second and more.
-    pub fn refuse(&self, made: usize) -> Option<Fault> {
-        let run = self.looks.iter().rev();
-        let flat = run.take_while(|l| l.contrast < 0.5 && l.colour < 256.0 && l.sharpness < 0.05);
-        let n = flat.count();
-        (n == FLAT_RUN).then(|| Fault {
-            headline: format!("Stopped: the last {n} frames are one flat colour"),
-            safe: format!("{} before them can be played and saved.", crate::say::n(made - n, "frame")),
-            causes: vec![format!(
-                "frames {} to {}: contrast below 0.5 of 255",
-                made - n,
-                made - 1
-            )],
-            advice: "A film that has lost its place does not find it again: go back to an earlier frame and take another way.".to_owned(),
-            again: true,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -155,19 +134,5 @@ mod tests {
             trends.iter().all(|t| t.outside && t.change < -0.5),
             "{trends:?}"
         );
-        assert_eq!(d.refuse(88), None);
-    }
-
-    #[test]
-    fn flat_frames_stop_the_film_once() {
-        let mut d = Drift::default();
-        d.push(&frame(|p| (p * 30) as u8));
-        for i in 1..=FLAT_RUN {
-            d.push(&frame(|_| 90));
-            let fault = d.refuse(i + 1);
-            assert_eq!(fault.is_some(), i == FLAT_RUN);
-        }
-        d.push(&frame(|_| 90));
-        assert_eq!(d.refuse(FLAT_RUN + 2), None, "it was told");
     }
 }

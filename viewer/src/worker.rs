@@ -17,6 +17,7 @@ use longtake::world::{self, OnWall, Path, Pose, SeedFilm, Step};
 
 use crate::fault::Fault;
 use crate::job::{Job, Widths};
+use crate::memory::Errors;
 
 /// What the window asks for.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub enum Command {
     BackTo(usize, Vec<(Step, Widths)>),
     /// Make the same film beside it with every span in half floats, or no more.
     Compare(bool),
+    /// Compare spans that are coded from now on with what they were coded from, or no more.
+    Measure(bool),
     /// The window found the device lost.
     Recover,
     /// Work on another device; the film ends.
@@ -110,8 +113,12 @@ pub struct Made {
     pub kv: KvFigures,
     /// Who is in it.
     pub held: Vec<Held>,
+    /// What coding did to it; `None`: not asked for.
+    pub errors: Option<Errors>,
     /// Main memory of this process, where it is known.
     pub main_bytes: Option<u64>,
+    /// What of it is kept for going back.
+    pub undo_bytes: u64,
 }
 
 /// A chunk of the film in half floats.
@@ -279,6 +286,7 @@ impl Worker {
             run: None,
             twin: None,
             compares: false,
+            measures: false,
             making: false,
             recovered: None,
             out: Out {
@@ -314,6 +322,8 @@ struct Engine {
     twin: Option<Twin>,
     /// There should be one.
     compares: bool,
+    /// Spans are compared with what they were coded from.
+    measures: bool,
     making: bool,
     /// Made frames when a device was lost last: a second loss at the same place is a fault.
     recovered: Option<usize>,
@@ -399,6 +409,7 @@ impl Engine {
                     self.out.send(Message::CompareEnded(None));
                 }
             }
+            Command::Measure(on) => self.measures = on,
             Command::Recover if self.device.is_lost() => self.recover()?,
             Command::Recover => {}
             Command::Device(select) => {
@@ -446,6 +457,7 @@ impl Engine {
             self.making = false;
             return Ok(());
         };
+        run.measure(self.measures, &self.out);
         run.other = self.twin.as_ref().map(|t| t.held).unwrap_or_default();
         match run.make(&self.device, &self.reins, &self.out) {
             Ok(Some(made)) => self.out.send(Message::Made(Box::new(made))),
@@ -623,8 +635,8 @@ struct Run {
     encoded: f64,
     /// What the film holds that this one is compared with.
     other: Use,
-    /// Spans were packed again: from there back the film is made again, which is sure to give the same bytes.
-    repacked: bool,
+    /// Its spans are compared with what they were coded from.
+    measures: bool,
     /// Its device is lost, or its session failed.
     is_dead: bool,
 }
@@ -667,7 +679,7 @@ impl Run {
             layers: u64::from(model.config.layers),
             encoded: 0.0,
             other: Use::default(),
-            repacked: false,
+            measures: false,
             is_dead: false,
             job,
         })
@@ -681,6 +693,19 @@ impl Run {
         Ok(())
     }
 
+    /// Measures spans from now on, or no more. What cannot be measured for want of memory is told once, and the film goes on.
+    fn measure(&mut self, on: bool, out: &Out) {
+        if self.measures == on {
+            return;
+        }
+        self.measures = on;
+        if let Err(e) = self.session.measure_errors(on) {
+            out.send(Message::Warning(format!(
+                "reconstruction errors are not measured: {e}"
+            )));
+        }
+    }
+
     /// Packs one older span again that is wider than what codes the next one. Always once before a chunk: a film that is made
     /// again goes through the same states.
     fn repack(&mut self, out: &Out) {
@@ -691,9 +716,8 @@ impl Run {
                     "older spans keep their width: {e}"
                 )));
             }
-            Ok(done) => self.repacked |= done,
             // A loss is told by the chunk.
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
 
@@ -843,7 +867,11 @@ impl Run {
             other: self.other.total(),
             kv,
             held: self.session.held(),
+            errors: self
+                .measures
+                .then(|| Errors::of(&self.session.span_errors())),
             main_bytes: main_bytes(),
+            undo_bytes: self.session.undo_bytes(),
         }))
     }
 
@@ -852,7 +880,7 @@ impl Run {
         let whole = frames.min(self.path.len()) / self.chunk_frames;
         let frames = whole * self.chunk_frames;
         let chunks = u32::try_from(whole).unwrap_or(u32::MAX);
-        if chunks < self.session.undo_reach() || self.is_dead || self.repacked {
+        if chunks < self.session.undo_reach() || self.is_dead {
             return Ok(false);
         }
         self.session

@@ -80,6 +80,30 @@ fn picture_of_a_running_film_in_daylight_with_settings() {
 }
 
 #[test]
+fn picture_of_the_table_by_layer() {
+    let mut s = support::running(66);
+    s.show.layers = true;
+    s.show.drift = false;
+    picture("layers-dark", s, [1440.0, 1640.0], Theme::Dark, 1.0);
+}
+
+#[test]
+fn opening_the_table_has_errors_measured_and_closing_it_ends_that() {
+    // High enough for the whole pane.
+    let size = [1440.0, 1400.0];
+    let mut h = harness(support::running(40), size, Theme::Dark, 1.0, false);
+    for on in [true, false] {
+        h.get_by_label("Coded keys and values").click();
+        h.run_steps(2);
+        let sent = commands(&mut h);
+        assert!(
+            matches!(&sent[..], [Command::Measure(to)] if *to == on),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
 fn picture_of_a_narrow_window_with_statistics_at_two_pixels_a_point() {
     let mut s = support::running(30);
     s.show.statistics = true;

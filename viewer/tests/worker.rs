@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use longtake::cache::Held;
 use longtake::frame::Frame;
 use longtake::gpu::{Device, Select};
 use longtake_viewer::job::{Job, Width, Widths};
@@ -75,6 +76,7 @@ fn going_back_and_the_same_way_again_gives_the_same_bytes() {
     };
     assert!(worker.send(Command::Start(job(7))));
     let mut frames: Vec<Frame> = Vec::new();
+    let (mut at_four, mut held) = (Vec::new(), Vec::new());
     for i in 0..7 {
         let chunk = made(&messages);
         assert_eq!(chunk.first, i);
@@ -82,12 +84,18 @@ fn going_back_and_the_same_way_again_gives_the_same_bytes() {
             // Taken before some later chunk; going back must find the same place again.
             worker.send(Command::Bits(Widths::both(Width::Two)));
         }
+        let four = chunk.held.iter().filter(|h| h.bits == Some([4, 4]));
+        at_four.extend(four.map(|h| h.frames.clone()));
+        held = chunk.held;
         frames.extend(chunk.frames.into_iter().map(|(f, ..)| f));
     }
     next(&messages, |m| matches!(m, Message::Finished).then_some(()));
+    let narrowed = |h: &Held| at_four.contains(&h.frames) && h.bits == Some([2, 2]);
+    assert!(held.iter().any(narrowed), "packed again: {held:?}");
     assert!(worker.send(Command::BackTo(5, Vec::new())));
     let back = next(&messages, |m| match m {
         Message::WentBack(made, _) => Some(made),
+        Message::Again(..) => panic!("spans that were packed again come back in place"),
         _ => None,
     });
     assert_eq!(back, 5);
@@ -277,4 +285,25 @@ fn the_film_in_half_floats_catches_up_and_is_the_film_where_nothing_is_coded() {
     }
     assert!(own == other, "same seed, same way, same cache: same bytes");
     assert!(bytes.0 > 0 && bytes.1 > bytes.0, "{bytes:?}");
+}
+
+#[test]
+fn errors_are_measured_while_they_are_asked_for() {
+    let Some((worker, messages)) = start() else {
+        return;
+    };
+    assert!(worker.send(Command::Measure(true)));
+    assert!(worker.send(Command::Start(job(6))));
+    let errors = made(&messages).errors.expect("it was asked for");
+    assert!(errors.measured > 0 && errors.measured == errors.spans);
+    let small = |e: &f64| 0.0 < *e && *e < 0.5;
+    assert!(!errors.by_layer.is_empty(), "{errors:?}");
+    assert!(errors.by_layer.iter().flatten().all(small), "{errors:?}");
+    assert!(worker.send(Command::Measure(false)));
+    let ends = |m| match m {
+        Message::Made(made) => made.errors.is_none().then_some(()),
+        Message::Finished => panic!("it goes on after it was asked to end"),
+        _ => None,
+    };
+    next(&messages, ends);
 }

@@ -416,6 +416,7 @@ fn layers(ui: &mut Ui, s: &mut State) {
         _ => "nothing is coded yet".to_owned(),
     };
     fold(ui, "Coded keys and values", &remark, &mut s.show.layers);
+    s.measure(s.show.layers);
     let Some(kv) = kv.filter(|kv| s.show.layers && kv.coded_bytes > 0) else {
         return;
     };
@@ -467,4 +468,55 @@ fn layers(ui: &mut Ui, s: &mut State) {
         .small()
         .color(t.weak),
     );
+    errors(ui, s, &kv);
+}
+
+/// Layer by layer: bytes, and how far decoded keys and values lie from what was coded.
+fn errors(ui: &mut Ui, s: &State, kv: &longtake::cache::KvFigures) {
+    let t = tokens::of(ui);
+    let errors = s.errors.as_ref();
+    let said = match errors {
+        Some(e) if e.measured > 0 => format!(
+            "Error: |decoded − exact| / |exact|, mean of {} of {}. Spans that were packed again or coded before this table was open are not measured.",
+            e.measured,
+            say::n(e.spans, "span")
+        ),
+        _ => "Error: not measured yet; spans that are coded from now on are.".to_owned(),
+    };
+    ui.add_space(4.0);
+    let gap = 4.0;
+    let wide = ((ui.available_width() - 4.0 * gap) / 5.0).floor();
+    egui::Grid::new("errors")
+        .num_columns(5)
+        .striped(true)
+        .min_col_width(wide)
+        .max_col_width(wide)
+        .spacing([gap, 3.0])
+        .show(ui, |ui| {
+            let right = |ui: &mut Ui, text: String, strong: bool| {
+                ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                    ui.label(RichText::new(text).color(if strong { t.strong } else { t.weak }));
+                });
+            };
+            for name in ["layer", "K", "error", "V", "error"] {
+                match name {
+                    "layer" => drop(ui.label(RichText::new(name).small().color(t.weak))),
+                    name => right(ui, name.to_owned(), false),
+                }
+            }
+            ui.end_row();
+            for layer in 0..s.film.layers as usize {
+                ui.label(layer.to_string());
+                for (i, tensor) in [&kv.k, &kv.v].into_iter().enumerate() {
+                    let error = errors.and_then(|e| e.by_layer.get(layer));
+                    let error = error.map_or(say::UNKNOWN.to_owned(), |e| {
+                        format!("{:.2} %", 100.0 * e[i])
+                    });
+                    right(ui, say::bytes(tensor.coded.total()), true);
+                    right(ui, error, true);
+                }
+                ui.end_row();
+            }
+        });
+    ui.label(RichText::new(said).small().color(t.weak));
 }

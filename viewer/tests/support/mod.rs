@@ -7,6 +7,7 @@ use longtake::cache::{Held, KvFigures};
 use longtake::rollout::event::{Event, MemoryUse};
 use longtake::world::SeedFilm;
 use longtake_viewer::job::{Job, Width, Widths};
+use longtake_viewer::memory::Errors;
 use longtake_viewer::state::State;
 use longtake_viewer::worker::{Begun, Compared, Made, Message, Reins, Split};
 
@@ -154,7 +155,15 @@ pub fn running(made: usize) -> State {
             other: 0,
             kv,
             held,
+            errors: Some(Errors {
+                by_layer: (0..LAYERS)
+                    .map(|l| [0.061 + 0.007 * l as f64, 0.094 - 0.003 * l as f64])
+                    .collect(),
+                measured: 5,
+                spans: 9,
+            }),
             main_bytes: Some(212 << 20),
+            undo_bytes: 19 << 20,
         })));
     }
     s
