@@ -280,11 +280,7 @@ impl Spans {
             let made = self.open(device, &pair, shape, self.shelf.pages()[page].slots.len())?;
             self.pages.push(made);
         }
-        if self.scratch.is_none() {
-            let longest = self.plan.shape(&self.cache, self.plan.span_frames());
-            let made = EncodeScratch::new(device, &pair, longest, self.cache.n_layers)?;
-            self.scratch = Some(made);
-        }
+        self.ensure_scratch(device)?;
         let Some(scratch) = &self.scratch else {
             return Ok(());
         };

@@ -119,15 +119,19 @@ pub(super) struct Repo {
 }
 
 impl Repo {
-    /// The file at the newest revision that was downloaded here.
+    /// The file at the newest revision that was downloaded here, else at any other: a repository's files may have come at
+    /// different times.
     pub(super) fn find(&self, path: &str) -> Option<PathBuf> {
-        let commit = fs::read_to_string(self.folder.join("refs/main")).ok()?;
-        let commit = commit.trim();
+        let newest = fs::read_to_string(self.folder.join("refs/main")).ok()?;
+        let folders = fs::read_dir(self.folder.join("snapshots")).ok();
+        let others = folders.into_iter().flatten().flatten();
+        let others = others.filter_map(|folder| folder.file_name().into_string().ok());
         // What stands in the file becomes a folder's name.
-        if !is_name(commit) {
-            return None;
-        }
-        Some(self.snapshot(commit, path)).filter(|path| path.is_file())
+        std::iter::once(newest.trim().to_owned())
+            .chain(others)
+            .filter(|commit| is_name(commit))
+            .map(|commit| self.snapshot(&commit, path))
+            .find(|at| at.is_file())
     }
 
     /// Where the file with this checksum lies once it is complete.

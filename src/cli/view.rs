@@ -117,9 +117,9 @@ fn flags(args: &GenerateArgs, job: &Job) -> Vec<OsString> {
     flag("kv-v", v);
     if let Some(coded) = &config.coded {
         let span = coded.span.unwrap_or(longtake::rollout::SPAN_FRAMES);
-        flag("span", &span);
-        flag("recent", &coded.recent);
-        flag("exact", &coded.sink);
+        flag("kv-span", &span);
+        flag("kv-recent", &coded.recent);
+        flag("kv-sink", &coded.sink);
     }
     if let Some(fix) = args.kv.kv_bias_fix.and_then(|fix| fix.to_possible_value()) {
         flag("kv-bias-fix", &fix.get_name());
@@ -182,9 +182,9 @@ mod tests {
             "--window=20",
             "--kv-k=qvg-int2",
             "--kv-v=int4",
-            "--span=4",
-            "--recent=0",
-            "--exact=1",
+            "--kv-span=4",
+            "--kv-recent=0",
+            "--kv-sink=1",
             "--steps=2",
             "--output=never.mp4",
             "--show-given",

@@ -425,6 +425,14 @@ impl Session {
         let latents = self.sampler.latents(n_frames)?;
         let (index, made) = (self.chunks, self.pictures(first, &latents)?);
         let seen = self.watch.see(&made);
+        // As pictures that are no numbers: the chunk is not announced.
+        let blank = seen.iter().find_map(|seen| match seen {
+            Seen::Blank(text) => Some(text.clone()),
+            _ => None,
+        });
+        if let Some(text) = blank {
+            return Err(Error::Blank(text));
+        }
         self.chunks += 1;
         self.keep_past(latents);
         on(Event::FramesReady {
@@ -439,7 +447,7 @@ impl Session {
             match seen {
                 Seen::Drift(drift) => on(Event::Drift(Box::new(drift))),
                 Seen::Warning(text) => on(Event::Warning { text }),
-                Seen::Blank(text) => return Err(Error::Blank(text)),
+                Seen::Blank(_) => {}
             }
         }
         Ok(Some(Chunk {

@@ -9,6 +9,8 @@ use super::entities::{unescape, unescape_closed, windows_1252};
 
 /// Longest line ftfy takes at once, in characters; what follows is taken as another line.
 const MAX_LINE: usize = 1_000_000;
+/// Rounds of fixing a line.
+const MAX_ROUNDS: usize = 64;
 
 /// The prompt as it is tokenized.
 pub fn clean_prompt(prompt: &str) -> String {
@@ -38,7 +40,8 @@ pub fn fix_text(text: &str) -> String {
         // Once a line looks like HTML the text is taken for HTML, in which references mean something.
         references &= !rest[..end].contains('<');
         let mut line = rest[..end].to_owned();
-        loop {
+        // Until nothing changes; a text that nests references deeper than this was made to cost time.
+        for _ in 0..MAX_ROUNDS {
             let fixed = fix_line(&line, references);
             if fixed == line {
                 break;

@@ -93,6 +93,8 @@ impl Source {
         prompt: &str,
         text_len: usize,
     ) -> Result<(Source, usize), Error> {
+        // Before cleaning too, which takes its time over long texts.
+        tokenizer.check_length(prompt)?;
         let prompt = clean_prompt(prompt);
         let tokens = tokenizer.tokens(&prompt, text_len)?;
         let source = Source {

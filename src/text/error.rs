@@ -90,7 +90,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file of embeddings that is not one, or not for this model.
-    #[error("these prompt embeddings {what}; make them again with --save-embeddings: {path:?}")]
+    #[error(
+        "these prompt embeddings {what}; delete the file, so that they are made again: {path:?}"
+    )]
     Embeddings {
         /// What is wrong.
         what: String,

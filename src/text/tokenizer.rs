@@ -289,17 +289,26 @@ impl Tokenizer {
         Ok(Tokens { ids, lost })
     }
 
+    /// Refuses a text beyond [`MAX_PROMPT`].
+    ///
+    /// # Errors
+    /// That.
+    pub(super) fn check_length(&self, text: &str) -> Result<(), Error> {
+        match text.len() > MAX_PROMPT {
+            true => Err(Error::PromptTooLong {
+                bytes: text.len(),
+                limit: MAX_PROMPT,
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// The tokens of a text, without special ones.
     ///
     /// # Errors
     /// A text beyond [`MAX_PROMPT`], or a character map that turns out damaged.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        if text.len() > MAX_PROMPT {
-            return Err(Error::PromptTooLong {
-                bytes: text.len(),
-                limit: MAX_PROMPT,
-            });
-        }
+        self.check_length(text)?;
         let text = self
             .normalizer
             .normalize(text)

@@ -30,28 +30,28 @@ struct Args {
     #[arg(short, long)]
     seed: Option<u64>,
     /// World to start in: 0 to 3 are built in, any other number draws one
-    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=3))]
-    film: Option<u8>,
+    #[arg(long)]
+    film: Option<u32>,
     /// True frames of it that are given, 1 to 96
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=96))]
     given: Option<u8>,
     /// Frames to make at most
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=28_800))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     frames: Option<u32>,
     /// Latent frames that attention sees, sink included; 0: all
-    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=4096))]
+    #[arg(long)]
     window: Option<u32>,
     /// First latent frames that never leave the window
-    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=512))]
+    #[arg(long)]
     sink: Option<u32>,
     /// Latent frames of a coded span
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long = "kv-span", value_parser = clap::value_parser!(u32).range(1..))]
     span: Option<u32>,
     /// Newest latent frames that stay exact beside the span that gathers
-    #[arg(long)]
+    #[arg(long = "kv-recent")]
     recent: Option<u32>,
     /// First latent frames that are never coded
-    #[arg(long)]
+    #[arg(long = "kv-sink")]
     exact: Option<u32>,
     /// Cache bits at the start
     #[arg(long, value_enum)]
@@ -209,7 +209,7 @@ impl Args {
             model: Some(PathBuf::from(&self.model))
                 .filter(|_| !self.model.eq_ignore_ascii_case(BUILT_IN)),
             seed: self.seed.unwrap_or(usual.seed),
-            film: self.film.map_or(usual.film, usize::from),
+            film: self.film.map_or(usual.film, |film| film as usize),
             given,
             most: self.frames.map_or(long, |n| n as usize),
             camera,

@@ -166,7 +166,16 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
             "--json", "--theme", "dark", "--size", "1280x800", "--bits", "16",
         ])
         .args([
-            "--given", "12", "--window", "28", "--sink", "4", "--span", "4", "--seed", "7",
+            "--given",
+            "12",
+            "--window",
+            "28",
+            "--sink",
+            "4",
+            "--kv-span",
+            "4",
+            "--seed",
+            "7",
         ])
         .current_dir(&folder)
         .env("DISPLAY", &display)

@@ -90,7 +90,10 @@ impl Web {
             url.trim_end_matches('/').to_owned()
         };
         let secs = var("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|secs| secs.parse().ok());
-        let patience = secs.map_or(PATIENCE, Duration::from_secs);
+        // Neither a time that every answer takes nor one that no clock can hold.
+        let patience = secs.map_or(PATIENCE, |secs: u64| {
+            Duration::from_secs(secs.clamp(1, 3600))
+        });
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

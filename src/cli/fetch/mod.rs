@@ -108,10 +108,10 @@ fn ask_sources(web: &Web, files: &[&'static ModelFile]) -> anyhow::Result<Vec<Mi
 /// What will be downloaded, how much, from where, and under which licences.
 fn statement(preset: &Preset, missing: &[Missing], web: &Web) -> String {
     let mut text = format!("{} needs:\n", preset.name);
-    let mut total = 0;
+    let mut total = 0u64;
     for Missing { file, facts } in missing {
         let bytes = facts.bytes.unwrap_or(0);
-        total += bytes;
+        total = total.saturating_add(bytes);
         text += &format!(
             "  {:>8}  {:9}  {}  ({})\n",
             megabytes(bytes),

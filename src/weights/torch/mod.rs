@@ -7,6 +7,7 @@ mod fault;
 mod pickle;
 mod zip;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -232,28 +233,43 @@ impl<'a> Checkpoint<'a> {
         let mut found = Vec::new();
         let mut open = vec![(String::new(), top, 0)];
         while let Some((path, value, depth)) = open.pop() {
-            visits = visits.checked_sub(1).ok_or(LOOPS)?;
-            name_bytes = name_bytes.checked_sub(path.len()).ok_or(LOOPS)?;
             if pickle::MAX_DEPTH < depth {
                 return Err(LOOPS);
             }
-            let join = |key: &str| match path.is_empty() {
-                true => key.to_owned(),
-                false => format!("{path}.{key}"),
+            // Paid before the path is made, so that a long key over many places costs no memory first.
+            let mut join = |key: &str| {
+                name_bytes = name_bytes
+                    .checked_sub(path.len() + 1 + key.len())
+                    .ok_or(LOOPS)?;
+                Ok(match path.is_empty() {
+                    true => key.to_owned(),
+                    false => format!("{path}.{key}"),
+                })
+            };
+            let mut visit = |n: usize| {
+                visits
+                    .checked_sub(n + 1)
+                    .map(|left| visits = left)
+                    .ok_or(LOOPS)
             };
             match (value, object(&self.machine, value)) {
                 (Value::Object(at), Some(Object::Tensor(_))) => found.push((path, at)),
                 (_, Some(Object::Dict { .. })) => {
+                    let Some(Object::Dict { items, .. }) = object(&self.machine, value) else {
+                        continue;
+                    };
+                    visit(items.len())?;
                     for (key, item) in dict(&self.machine, value)? {
                         if let Value::Object(_) = item {
-                            open.push((join(&key), item, depth + 1));
+                            open.push((join(&key)?, item, depth + 1));
                         }
                     }
                 }
                 (_, Some(Object::Tuple(items) | Object::List(items))) => {
+                    visit(items.len())?;
                     for (i, &item) in items.iter().enumerate() {
                         if let Value::Object(_) = item {
-                            open.push((join(&i.to_string()), item, depth + 1));
+                            open.push((join(&i.to_string())?, item, depth + 1));
                         }
                     }
                 }
@@ -318,7 +334,12 @@ fn object<'m>(machine: &'m Machine<'_>, value: Value) -> Option<&'m Object> {
 
 /// A dictionary's entries by key; of equal keys the last one counts. Keys that are neither text nor a whole number are left out:
 /// no tensor can be named by them.
-fn dict(machine: &Machine<'_>, value: Value) -> Result<BTreeMap<String, Value>, Fault> {
+///
+/// Text is borrowed from the file: however often a long key is recalled, it is not copied.
+fn dict<'a>(
+    machine: &'a Machine<'_>,
+    value: Value,
+) -> Result<BTreeMap<Cow<'a, str>, Value>, Fault> {
     let Some(Object::Dict { items, .. }) = object(machine, value) else {
         return Err(Fault::NotDict(match value {
             Value::Object(_) => match object(machine, value) {
@@ -330,8 +351,8 @@ fn dict(machine: &Machine<'_>, value: Value) -> Result<BTreeMap<String, Value>, 
     };
     let named = items.iter().filter_map(|(key, item)| {
         let key = match key {
-            Value::Text(span) => machine.text(*span).to_owned(),
-            Value::Int(number) => number.to_string(),
+            Value::Text(span) => Cow::Borrowed(machine.text(*span)),
+            Value::Int(number) => Cow::Owned(number.to_string()),
             _ => return None,
         };
         Some((key, *item))

@@ -109,6 +109,9 @@ pub(super) struct Tensor {
 impl Tensor {
     /// Whether the values lie one after the other, row-major.
     pub(super) fn is_contiguous(&self) -> bool {
+        if self.count == 0 {
+            return true;
+        }
         let mut next = 1;
         self.shape
             .iter()
@@ -119,7 +122,6 @@ impl Tensor {
                 next *= size;
                 fits
             })
-            || self.count == 0
     }
 }
 
