@@ -128,6 +128,40 @@ fn read_damaged_files() {
 }
 
 #[test]
+fn long_keys_named_over_and_over_cost_no_memory() {
+    let name = "weights::long_keys_named_over_and_over_cost_no_memory";
+    memory::alone(name, || {
+        let mut key = vec![b'X'];
+        key.extend((1u32 << 20).to_le_bytes());
+        key.resize(key.len() + (1 << 20), b'k');
+        // One key for many places of a dictionary; one key above many places of a list.
+        let keys = [
+            &b"}("[..],
+            &key,
+            b"q\x01N",
+            &b"h\x01N".repeat(50_000),
+            b"u.",
+        ]
+        .concat();
+        let model = b"}X\x05\0\0\0model}(";
+        let places = b"h\x02".repeat(50_000);
+        let paths = [&model[..], &key, b"](}q\x02", &places, b"eus."].concat();
+        let before = memory::peak_bytes();
+        for object in [keys, paths] {
+            let file = [
+                b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02",
+                object.as_slice(),
+                b"\x80\x02].",
+            ];
+            let refusal = read(file.concat()).unwrap_err().to_string();
+            assert!(refusal.len() < 2000, "{refusal}");
+        }
+        let growth = memory::peak_bytes() - before;
+        assert!(growth < MAX_GROWTH, "{growth} bytes more");
+    });
+}
+
+#[test]
 fn every_cut_of_a_checkpoint_is_told() {
     for file in ["zip_basic.pt", "zip64_small.pt", "legacy_nested.pt"] {
         let whole = fs::read(folder().join(file)).unwrap();
