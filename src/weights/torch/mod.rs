@@ -229,7 +229,8 @@ impl<'a> Checkpoint<'a> {
         const LOOPS: Fault = Fault::TooMuch("containers that contain each other over and over");
         // Each place in a container took an instruction to fill; more visits than that come from sharing alone.
         let mut visits = self.pickle_bytes;
-        let mut name_bytes = 64 * self.pickle_bytes;
+        // A tensor takes some 150 bytes of pickle; its path, and those of what it lies in, are rarely longer.
+        let mut name_bytes = 8 * self.pickle_bytes;
         let mut found = Vec::new();
         let mut open = vec![(String::new(), top, 0)];
         while let Some((path, value, depth)) = open.pop() {
