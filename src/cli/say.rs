@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+pub(super) use longtake::compare::mib;
+
 use super::args::{Colour, Voice};
 
 /// A result, on standard output. False once its reader has gone.
@@ -83,16 +85,6 @@ pub(super) fn n(count: u32, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),
-    }
-}
-
-/// Bytes as people read them.
-pub(super) fn mib(bytes: u64) -> String {
-    const MIB: f64 = (1 << 20) as f64;
-    match bytes as f64 / MIB {
-        mib if 1024.0 <= mib => format!("{:.2} GiB", mib / 1024.0),
-        mib if 100.0 <= mib => format!("{mib:.0} MiB"),
-        mib => format!("{mib:.1} MiB"),
     }
 }
 

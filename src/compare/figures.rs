@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::cache::KvFigures;
 use crate::gpu::Device;
 use crate::rollout::Session;
 use crate::rollout::event::Event;
@@ -65,8 +66,17 @@ impl CacheFigures {
     /// Of a session that has made its last chunk.
     pub fn of(session: &Session, device: &Device, heard: Heard) -> CacheFigures {
         let (kv, memory) = (session.kv(), session.memory());
-        // Pages are allocated whole: slots that no frame lies in are paid for too.
-        let cache_bytes = memory.cache_bytes + memory.spans_bytes;
+        CacheFigures {
+            peak_device_bytes: memory.peak_device_bytes,
+            ms_per_chunk: heard.ms_per_chunk,
+            attention_secs: attention(device) - heard.attention_before.unwrap_or(0.0),
+            ..CacheFigures::of_cache(&kv, memory.cache_bytes + memory.spans_bytes)
+        }
+    }
+
+    /// What a cache holds in pages of so many bytes. Pages are allocated whole: slots that no frame lies in are paid for too.
+    /// Peak and times are left at nothing.
+    pub fn of_cache(kv: &KvFigures, cache_bytes: u64) -> CacheFigures {
         CacheFigures {
             frames_held: kv.exact_frames + kv.coded_frames,
             cache_bytes,
@@ -75,9 +85,9 @@ impl CacheFigures {
             coded_bits_per_element: (kv.k.bits_per_element + kv.v.bits_per_element) / 2.0,
             ratio: kv.half_bytes as f64 / (cache_bytes as f64).max(1.0),
             encode_ms_per_span: Some(kv.encode_ms_per_span).filter(|_| kv.spans_coded > 0),
-            peak_device_bytes: memory.peak_device_bytes,
-            ms_per_chunk: heard.ms_per_chunk,
-            attention_secs: attention(device) - heard.attention_before.unwrap_or(0.0),
+            peak_device_bytes: 0,
+            ms_per_chunk: Vec::new(),
+            attention_secs: 0.0,
         }
     }
 

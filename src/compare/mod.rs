@@ -24,6 +24,7 @@ pub use self::files::{Files, json};
 pub use self::measure::{RECENT, Role, Run, Which};
 pub use self::picture::{GAIN, Strip, difference, strips};
 pub use self::protocol::{METHOD, Place, Protocol};
+pub use self::say::mib;
 pub use self::tables::{aligned, terminal};
 
 use self::rows::Row;

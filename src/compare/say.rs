@@ -9,7 +9,7 @@ pub(super) fn n(count: usize, what: &str) -> String {
 }
 
 /// Bytes in MiB or GiB.
-pub(super) fn mib(bytes: u64) -> String {
+pub fn mib(bytes: u64) -> String {
     const MIB: f64 = (1 << 20) as f64;
     match bytes as f64 / MIB {
         mib if 1024.0 <= mib => format!("{:.2} GiB", mib / 1024.0),

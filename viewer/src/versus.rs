@@ -44,16 +44,9 @@ impl Cost {
         let kv = &self.kv;
         let cache_bytes = kv.exact_bytes + kv.coded_bytes + kv.unused_bytes;
         CacheFigures {
-            frames_held: kv.exact_frames + kv.coded_frames,
-            cache_bytes,
-            f16_equivalent_bytes: kv.half_bytes,
-            bits_per_element: 16.0 * cache_bytes as f64 / (kv.half_bytes as f64).max(1.0),
-            coded_bits_per_element: (kv.k.bits_per_element + kv.v.bits_per_element) / 2.0,
-            ratio: kv.half_bytes as f64 / (cache_bytes as f64).max(1.0),
-            encode_ms_per_span: Some(kv.encode_ms_per_span).filter(|_| kv.spans_coded > 0),
             peak_device_bytes: self.peak,
             ms_per_chunk: self.ms.clone(),
-            attention_secs: 0.0,
+            ..CacheFigures::of_cache(kv, cache_bytes)
         }
     }
 
