@@ -1,7 +1,7 @@
 //! The one causal DiT: a pass over the frames of a chunk, reading and writing the KV cache.
 //!
 //! What differs between families is data in [`DitConfig`]; nothing here asks for the family, the codec or the sampler.
-//! Source: UNIFIED-DIT section 1, SELF-FORCING section 4, the demo world's README (steps 1 to 4).
+//! Source: SELF-FORCING section 4.
 
 use std::ops::Range;
 

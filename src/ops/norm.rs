@@ -1,5 +1,5 @@
 //! Layer norm of rows: plain, modulated by a table and the conditioning vector, or affine.
-//! Source: SELF-FORCING 4.2 (`LN(x) * (1 + scale) + shift`), UNIFIED-DIT section 1.
+//! Source: SELF-FORCING 4.2 (`LN(x) * (1 + scale) + shift`).
 
 use bytemuck::{Pod, Zeroable};
 

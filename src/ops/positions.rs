@@ -3,7 +3,7 @@
 //! Layout in `vec4`s, each two pairs `(cos, sin, cos, sin)`: rows of the grid, then columns, then one record a frame:
 //! a header (the frame's slot in its page, its first row there where slots are spans), then the frame's own pairs. Angles are computed for the
 //! frames at hand, so no table ends at some largest frame.
-//! Source: SELF-FORCING 4.3; UNIFIED-DIT section 3.
+//! Source: SELF-FORCING 4.3.
 
 use crate::gpu::{Buffer, Device, Error};
 
