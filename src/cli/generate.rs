@@ -337,7 +337,12 @@ fn dry_run(
     device: &Device,
     reporter: &mut Reporter,
 ) -> anyhow::Result<u8> {
-    let plan = Session::preview(device, &job.scene.model, &job.scene.walk, &job.config)?;
+    let plan = Session::preview(
+        device,
+        &job.scene.model,
+        &job.scene.walk.clone().into(),
+        &job.config,
+    )?;
     let plan = with_rate(plan, job.scene.fps);
     if args.reports.json {
         reporter.event(&plan);

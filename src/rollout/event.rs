@@ -98,6 +98,13 @@ pub enum Event {
         /// Its frames.
         frames: u32,
     },
+    /// Another prompt is in force from this chunk on, the first one included.
+    PromptSet {
+        /// Chunk index.
+        chunk: u32,
+        /// First of its frames.
+        first_frame: u32,
+    },
     /// One pass through the network is done.
     PassDone {
         /// What the pass was for.
