@@ -312,6 +312,15 @@ impl DitConfig {
         (behind + 1).next_multiple_of(self.chunk_frames as usize)
     }
 
+    /// The first chunk that begins with that picture or a later one.
+    #[must_use]
+    pub fn chunk_from(&self, picture: usize) -> usize {
+        match picture {
+            0 => 0,
+            n => self.whole_chunks(n) / self.chunk_frames as usize,
+        }
+    }
+
     /// Bytes that K and V of one latent frame take in all layers together, at 16 bits a value.
     #[must_use]
     pub fn kv_bytes_per_frame(&self) -> u64 {
@@ -367,11 +376,16 @@ mod tests {
         assert_eq!(made, [0, 1, 5, 9, 81]);
         let needed = [1, 9, 10, 21, 22, 81].map(|n| c.whole_chunks(n));
         assert_eq!(needed, [3, 3, 6, 6, 9, 21]);
+        let from = [0, 1, 9, 10, 21, 22].map(|n| c.chunk_from(n));
+        assert_eq!(from, [0, 1, 1, 2, 2, 3]);
         c.chunk_frames = 1;
         assert_eq!([1, 2, 5, 6].map(|n| c.whole_chunks(n)), [1, 2, 2, 3]);
         c.cell_frames = 1;
         for n in 1..9 {
-            assert_eq!((c.pictures(n), c.whole_chunks(n)), (n, n));
+            assert_eq!(
+                (c.pictures(n), c.whole_chunks(n), c.chunk_from(n)),
+                (n, n, n)
+            );
         }
     }
 

@@ -87,6 +87,19 @@ pub enum Event {
         /// Bytes the planner expects at the end, by purpose; `peak_device_bytes` is the plan's total.
         planned: MemoryUse,
     },
+    /// A prompt is ready for the network.
+    TextEncoded {
+        /// The prompt, cleaned.
+        prompt: String,
+        /// Its tokens, the end token among them.
+        tokens: u32,
+        /// Tokens that found no room.
+        lost: u32,
+        /// It was encoded before and kept.
+        cached: bool,
+        /// Wall seconds it took.
+        secs: f64,
+    },
     /// A chunk begins.
     ChunkStarted {
         /// Chunk index from 0.
