@@ -211,8 +211,8 @@ fn check_walk(c: &DitConfig, walk: &Walk) -> Result<(), Error> {
 
 fn check_script(c: &DitConfig, script: &Script, frames: usize) -> Result<(), Error> {
     let chunk = c.chunk_frames as usize;
-    if c.cross == Cross::None {
-        return setting("this model takes no prompt; only text models do");
+    if c.cross == Cross::None || c.frame_condition != FrameCondition::None {
+        return setting("this model does not run on a prompt alone; only text models do");
     }
     if !frames.is_multiple_of(chunk) || !script.latents.is_multiple_of(chunk) {
         return setting(format!(

@@ -59,11 +59,27 @@ pub(super) struct TextScene {
 
 /// A prompt on its way to the network.
 #[derive(Debug)]
-enum Ready {
+struct Ready {
+    state: State,
+    /// Tokens that found no room.
+    lost: usize,
+}
+
+#[derive(Debug)]
+enum State {
     /// Encoded, and kept somewhere.
     Encoded(Embeddings),
-    /// Cut into tokens, with the number of those that found no room.
-    Tokens(Source, usize),
+    /// Cut into tokens.
+    Tokens(Source),
+}
+
+impl Ready {
+    fn prompt(&self) -> &str {
+        match &self.state {
+            State::Encoded(embeddings) => &embeddings.source.prompt,
+            State::Tokens(source) => &source.prompt,
+        }
+    }
 }
 
 impl TextScene {
@@ -95,7 +111,11 @@ impl TextScene {
                 found.check(false, false)?;
                 let known = Embeddings::load(path, sizes.0, sizes.1).context("--embeddings")?;
                 let prompts = Prompts::one(&known.source.prompt);
-                (prompts, vec![Ready::Encoded(known)])
+                let known = Ready {
+                    state: State::Encoded(known),
+                    lost: 0,
+                };
+                (prompts, vec![known])
             }
             None => {
                 let prompts = prompts(text)?;
@@ -103,14 +123,13 @@ impl TextScene {
                 (prompts, known)
             }
         };
-        for ready in &ready {
-            if let Ready::Tokens(source, lost @ 1..) = ready {
-                warnings.push(format!(
-                    "the prompt {:?} is {lost} tokens too long for the model, which reads the first {}; what is behind them has no effect",
-                    start_of(&source.prompt),
-                    sizes.1
-                ));
-            }
+        for ready in ready.iter().filter(|ready| 0 < ready.lost) {
+            warnings.push(format!(
+                "the prompt {:?} is {} too long for the model, which reads the first {}; what is behind them has no effect",
+                start_of(ready.prompt()),
+                say::n(ready.lost as u32, "token"),
+                sizes.1
+            ));
         }
         let fps = args.output.fps.unwrap_or(config.fps);
         let (latents, frames) = length(&args.length, &config, fps, &mut warnings)?;
@@ -179,17 +198,17 @@ impl TextScene {
         let mut turns = Vec::with_capacity(self.ready.len());
         for (ready, placed) in self.ready.iter().zip(&self.placed) {
             let begun = Instant::now();
-            let (embeddings, lost, cached) = match ready {
-                Ready::Encoded(embeddings) => (embeddings.clone(), 0, true),
-                Ready::Tokens(source, lost) => {
-                    let made = self.run_encoder(device, source, *lost, reporter)?;
-                    (made.embeddings, made.lost, made.cached)
+            let (embeddings, cached) = match &ready.state {
+                State::Encoded(embeddings) => (embeddings.clone(), true),
+                State::Tokens(source) => {
+                    let made = self.run_encoder(device, source, ready.lost, reporter)?;
+                    (made.embeddings, made.cached)
                 }
             };
             reporter.event(&Event::TextEncoded {
                 prompt: embeddings.source.prompt.clone(),
                 tokens: embeddings.n_tokens() as u32,
-                lost: lost as u32,
+                lost: ready.lost as u32,
                 cached,
                 secs: begun.elapsed().as_secs_f64(),
             });
@@ -440,17 +459,18 @@ fn tokens(
     let ready = |prompt: &str| -> anyhow::Result<Ready> {
         let (source, lost) = Source::new(&name, &tokenizer, prompt, sizes.1)?;
         let known = cache.and_then(|cache| cache.get(&source, sizes.0, sizes.1));
-        Ok(match known {
-            Some(embeddings) if lost == 0 => Ready::Encoded(embeddings),
-            _ => Ready::Tokens(source, lost),
-        })
+        let state = match known {
+            Some(embeddings) => State::Encoded(embeddings),
+            None => State::Tokens(source),
+        };
+        Ok(Ready { state, lost })
     };
     let all: Vec<Ready> = prompts
         .shots()
         .iter()
         .map(|shot| ready(&shot.prompt))
         .collect::<Result<_, _>>()?;
-    let is_new = all.iter().any(|r| matches!(r, Ready::Tokens(..)));
+    let is_new = all.iter().any(|r| matches!(r.state, State::Tokens(_)));
     found.check(true, is_new)?;
     Ok(all)
 }

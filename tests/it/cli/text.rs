@@ -135,6 +135,11 @@ fn a_prompt_becomes_a_film_that_can_be_made_again() {
     assert_eq!((&plan["width"], &plan["height"]), (&48.into(), &32.into()));
     let done = all.last().unwrap();
     assert_eq!((&done["frames"], &done["seed"]), (&21.into(), &7.into()));
+    // The encoder was gone when the network came.
+    assert_eq!(
+        done["peak_device_bytes"],
+        plan["planned"]["peak_device_bytes"]
+    );
     if has("ffprobe") {
         assert_eq!(probe(&scratch.path("cat.mp4")), 21);
     }
@@ -356,6 +361,23 @@ fn flags_of_the_other_kind_of_model_are_refused_by_name() {
     let err = scratch.run("compare -m tiny").refused(2);
     assert!(err.contains("is a text model"), "{err}");
     assert_eq!(scratch.names(), ["tiny"]);
+}
+
+#[test]
+fn a_prompt_beyond_the_model_is_cut_and_that_is_said() {
+    let scratch = scratch();
+    let long = "the ".repeat(40);
+    let args = ["-m", "tiny", &long, "--frames", "9", "-o", "a.y4m", "-y"];
+    let first = generate(&scratch, &args);
+    assert!(first.err.contains("25 tokens too long"), "{}", first.err);
+    first.ok();
+    // It is kept like any other.
+    fs::remove_file(scratch.path("tiny").join("taehv.safetensors")).unwrap();
+    let err = generate(&scratch, &args).refused(4);
+    assert!(
+        err.contains("lacks taehv") && !err.contains("encoder"),
+        "{err}"
+    );
 }
 
 #[test]
