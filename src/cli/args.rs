@@ -7,12 +7,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::compare::Setting;
 use super::kv::{Layers, PairName};
 use super::models::PartArg;
-use super::values::{self, Attended, KvName, Seed};
+use super::values::{self, Attended, KvName, Seed, Size};
+use longtake::text::Prompts;
 
 const EXAMPLES: &str = "\
 Examples:
   longtake generate                                 64 frames of the built-in world, as an MP4 here
   longtake generate -o walk.mp4 --camera left-2,s-7,left-16,w-7 --seed 7
+  longtake generate -m self-forcing \"a red fox in snow\" -o fox.mp4
   longtake generate --seconds 60 --window 48 -o frames/%04d.png
   longtake generate --kv int2                       the same film, its cache in 2 bits
   longtake generate -o - | mpv -                    watch while it is made
@@ -33,7 +35,7 @@ Examples:
   longtake generate --frames 32 -o walk.mp4         32 frames along the default path
   longtake generate --camera left-2,s-7,left-16,w-7 one frame a step
   longtake generate --from walk.mp4 --seed 8        the same again, with another seed
-  longtake generate --json -o walk.mp4              one JSON object a line on standard output
+  longtake generate -m self-forcing \"a red fox in snow\" -o fox.mp4
 ";
 
 const GENERATE_AFTER: &str = "\
@@ -169,9 +171,10 @@ pub(super) enum FileFormat {
 
 /// Everything that can be asked of a film. `None`: not asked, so that a recipe or the default fills it.
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "longtake generate [OPTIONS] [PROMPT]")]
 #[command(before_help = GENERATE_EXAMPLES, after_help = GENERATE_AFTER, help_template = TEMPLATE)]
 pub(super) struct GenerateArgs {
-    /// `rooms`, which is built in, or a folder with config.json and weights.safetensors [default: rooms]
+    /// `rooms`, a name from `models`, a folder or weights [default: rooms]
     #[arg(
         short,
         long,
@@ -180,7 +183,7 @@ pub(super) struct GenerateArgs {
         help_heading = "Model"
     )]
     pub(super) model: Option<String>,
-    /// Seed of the noise, 0 to 2^64-1; -1 draws one, printed and stored [default: -1]
+    /// Seed of the noise, 0 to 2^64-1; -1 draws one [default: -1]
     #[arg(
         short,
         long,
@@ -200,6 +203,8 @@ pub(super) struct GenerateArgs {
     pub(super) from: Option<PathBuf>,
 
     #[command(flatten)]
+    pub(super) text: TextArgs,
+    #[command(flatten)]
     pub(super) length: LengthArgs,
     #[command(flatten)]
     pub(super) world: WorldArgs,
@@ -213,10 +218,75 @@ pub(super) struct GenerateArgs {
     pub(super) reports: ReportArgs,
 }
 
+/// What a text model is told.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Text models")]
+pub(super) struct TextArgs {
+    /// What the film shows
+    #[arg(value_name = "PROMPT", hide = true)]
+    pub(super) words: Option<String>,
+    /// PROMPT as a flag: what the film shows; - reads standard input
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        conflicts_with = "words",
+        env = "LONGTAKE_PROMPT"
+    )]
+    pub(super) prompt: Option<String>,
+    /// JSON that lists prompts by second or chunk
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["words", "prompt"], env = "LONGTAKE_PROMPTS")]
+    pub(super) prompts: Option<PathBuf>,
+    /// Refused: distilled models run without guidance
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        hide = true,
+        env = "LONGTAKE_NEGATIVE_PROMPT"
+    )]
+    pub(super) negative_prompt: Option<String>,
+    /// Picture size [default: the model's, 832x480 for published ones]
+    #[arg(long, value_name = "WxH", env = "LONGTAKE_SIZE")]
+    pub(super) size: Option<Size>,
+    /// Latents to pictures: taehv, wan [default: taehv]
+    #[arg(
+        long,
+        value_name = "NAME",
+        hide_possible_values = true,
+        env = "LONGTAKE_DECODER"
+    )]
+    pub(super) decoder: Option<DecoderArg>,
+    /// Take the encoded prompt from a file; no text encoder is needed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["words", "prompt", "prompts"],
+        env = "LONGTAKE_EMBEDDINGS")]
+    pub(super) embeddings: Option<PathBuf>,
+    /// Write the encoded prompt to a file
+    #[arg(long, value_name = "FILE", env = "LONGTAKE_SAVE_EMBEDDINGS")]
+    pub(super) save_embeddings: Option<PathBuf>,
+    /// How weights are run: a name from `models` [default: by their name]
+    #[arg(long, value_name = "NAME", env = "LONGTAKE_PRESET")]
+    pub(super) preset: Option<String>,
+    /// ComfyUI's folder, to find files there too
+    #[arg(long, value_name = "DIR", env = "LONGTAKE_COMFYUI")]
+    pub(super) comfyui: Option<PathBuf>,
+    /// The list of prompts that a recipe holds.
+    #[arg(skip)]
+    pub(super) stored: Option<Prompts>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DecoderArg {
+    #[value(alias = "tiny")]
+    Taehv,
+    #[value(alias = "full")]
+    Wan,
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Length (one of these)")]
 pub(super) struct LengthArgs {
-    /// Length in frames [default: the camera path's, else 64]
+    /// Length in frames [default: the camera path's, else 64; 81 from text]
     #[arg(long, value_name = "N", aliases = ["video-frames", "num-frames"], value_parser = values::frames,
         env = "LONGTAKE_FRAMES")]
     pub(super) frames: Option<u32>,
@@ -232,10 +302,10 @@ pub(super) struct LengthArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "World and camera")]
 pub(super) struct WorldArgs {
-    /// Path or file; shorter films cut it, longer ones stay at its end [default: revisits]
+    /// Path or file; longer films stay at its end [default: revisits]
     #[arg(long, alias = "pose", value_name = "STR|FILE", env = "LONGTAKE_CAMERA")]
     pub(super) camera: Option<String>,
-    /// Film that the place is known from: 0 to 3 are built in, any other number draws a world [default: 3]
+    /// Film of the place: 0 to 3 are built in, others are drawn [default: 3]
     #[arg(long, value_name = "N", env = "LONGTAKE_FILM")]
     pub(super) film: Option<u32>,
     /// True frames of it to start from, 1 to 96 [default: 48]
@@ -254,7 +324,7 @@ pub(super) struct WorldArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Network and device")]
 pub(super) struct NetworkArgs {
-    /// Latent frames attended, sink and the frame itself counted; 0 or -1: all [default: all]
+    /// Latent frames attended, sink and own counted; 0: all [default: all]
     #[arg(
         long,
         value_name = "N",
@@ -293,8 +363,8 @@ pub(super) struct NetworkArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "KV cache")]
 pub(super) struct KvArgs {
-    /// Keys and values: off (f16), f32, bf16, int2 int3 int4 int8, qvg-int2 qvg-int4 qvg-pro qvg-pro-int4, rtn- kivi-
-    /// quarot- with int2 or int4 [default: off]
+    /// off (f16) f32 bf16; int2 int3 int4 int8; qvg-int2 qvg-int4 qvg-pro qvg-pro-int4; rtn- kivi- quarot- with int2
+    /// or int4 [default: off]
     #[arg(long, value_name = "TYPE", aliases = ["kv-bits", "kv-cache-quant", "cache-type"], env = "LONGTAKE_KV")]
     pub(super) kv: Option<KvName>,
     /// Keys alone
@@ -316,13 +386,13 @@ pub(super) struct KvArgs {
     /// Latent frames coded together, rounded up to chunks [default: 16]
     #[arg(long, value_name = "N", value_parser = values::frames, env = "LONGTAKE_KV_SPAN")]
     pub(super) kv_span: Option<u32>,
-    /// Newest latent frames that stay exact beside the span that gathers [default: 0]
+    /// Newest latent frames that stay exact beside that [default: 0]
     #[arg(long, value_name = "N", env = "LONGTAKE_KV_RECENT")]
     pub(super) kv_recent: Option<u32>,
     /// First latent frames that stay exact [default: 1]
     #[arg(long, value_name = "N", env = "LONGTAKE_KV_SINK")]
     pub(super) kv_sink: Option<u32>,
-    /// Correct the attention that coding noise moves: off, step, energy [default: the codec's]
+    /// Correct attention for coding noise: off, step, energy [default: its own]
     #[arg(
         long,
         value_name = "FORM",
@@ -358,7 +428,7 @@ pub(super) struct OutputArgs {
     /// Playback rate, 1 to 1000; never changes the frames [default: the model's]
     #[arg(long, value_name = "N", value_parser = values::fps, env = "LONGTAKE_FPS")]
     pub(super) fps: Option<u32>,
-    /// Also write the keys and values that attention sees at the end, for `longtake kv`
+    /// Also write the keys and values of the end, for `longtake kv`
     #[arg(long, value_name = "FILE", env = "LONGTAKE_DUMP_KV")]
     pub(super) dump_kv: Option<PathBuf>,
     /// Store no recipe in the film or beside it

@@ -58,6 +58,9 @@ fn code_of(err: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(err) = err.downcast_ref::<rollout::Error>() {
         return Some(rollout_code(err));
     }
+    if let Some(err) = err.downcast_ref::<longtake::text::Error>() {
+        return Some(text_code(err));
+    }
     if let Some(err) = err.downcast_ref::<media::Error>() {
         return Some(media_code(err));
     }
@@ -85,11 +88,23 @@ fn rollout_code(err: &rollout::Error) -> u8 {
         rollout::Error::Weights(err) => weights_code(err),
         rollout::Error::Dump(err) => dump_code(err),
         rollout::Error::NoModel { .. } => NO_MODEL,
-        rollout::Error::Config { .. } | rollout::Error::Setting(_) | rollout::Error::Window(_) => {
-            USAGE
-        }
+        rollout::Error::Config { .. }
+        | rollout::Error::Setting(_)
+        | rollout::Error::Decoder(_)
+        | rollout::Error::Window(_) => USAGE,
         rollout::Error::WouldNotFit(_) => NO_ROOM,
         _ => FAILED,
+    }
+}
+
+fn text_code(err: &longtake::text::Error) -> u8 {
+    use longtake::text::Error as E;
+    match err {
+        E::Gpu(err) => gpu_code(err),
+        E::Weights(err) => weights_code(err),
+        E::Write(err) => write_code(err),
+        E::Folder { .. } | E::NotFinite { .. } => FAILED,
+        _ => USAGE,
     }
 }
 

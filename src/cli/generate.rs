@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use longtake::frame::Frame;
 use longtake::gpu::{Caps, Device, Kind, Select, TierRequest};
 use longtake::media::{self, Recipe, Spec, VideoWriter};
-use longtake::rollout::Session;
 use longtake::rollout::event::{Event, StageTime, Summary};
+use longtake::rollout::{Film, Session};
 
 use super::args::{GenerateArgs, NetworkArgs, TierArg, Voice};
 use super::encode::{Encoder, Written};
 use super::fault::{self, Fault, INTERRUPTED};
-use super::job::Job;
+use super::job::{Job, Subject};
 use super::report::{self, Reporter};
 use super::stop::Stop;
 use super::{Clock, recipe, say, target, view};
@@ -22,6 +22,8 @@ use super::{Clock, recipe, say, target, view};
 #[derive(Debug, Default)]
 struct Before {
     open: f64,
+    /// For a film from text.
+    text: Option<f64>,
     load: f64,
 }
 
@@ -49,9 +51,9 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
             reporter.warn(&text);
         }
     }
-    let mut job = Job::new(args)?;
-    for text in std::mem::take(&mut job.scene.warnings) {
-        reporter.warn(&text);
+    let job = Job::new(args)?;
+    for text in job.subject.warnings() {
+        reporter.warn(text);
     }
     if args.reports.view && !args.reports.dry_run {
         return view::run(args, &job, reporter);
@@ -60,7 +62,7 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
     let device = open_device(&args.network, reporter)?;
     let mut before = Before {
         open: begun.elapsed().as_secs_f64(),
-        load: 0.0,
+        ..Before::default()
     };
     if args.reports.dry_run {
         return dry_run(args, &job, &device, reporter);
@@ -69,18 +71,27 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
     if args.reports.timings {
         device.measure_stages();
     }
+    let film = match &job.subject {
+        Subject::Walk(scene) => Film::from(scene.walk.clone()),
+        Subject::Text(scene) => {
+            // Whether the film fits is said before the encoder takes its time.
+            Session::preview(&device, &scene.model, &job.subject.outline(), &job.config)?;
+            let begun = Instant::now();
+            let script = scene.encode(&device, args.output.overwrite, reporter)?;
+            before.text = Some(begun.elapsed().as_secs_f64());
+            script.into()
+        }
+    };
+    if stop.is_asked() {
+        return Err(Fault::Interrupted.into());
+    }
     let begun = Instant::now();
-    let mut session = Session::new(
-        &device,
-        &job.scene.model,
-        job.scene.walk.clone(),
-        &job.config,
-    )?;
+    let mut session = Session::new(&device, job.subject.model(), film, &job.config)?;
     before.load = begun.elapsed().as_secs_f64();
     if stop.is_asked() {
         return Err(Fault::Interrupted.into());
     }
-    let plan = with_rate(session.plan(), job.scene.fps);
+    let plan = with_rate(session.plan(), job.subject.fps());
     reporter.detail(&report::plan_text(&plan));
     let mut recipe = recipe::of(&job, device.caps());
     let writer = writer(args, &job, &recipe)?;
@@ -157,12 +168,12 @@ fn rollout(
         interrupted: false,
         fault: None,
     };
-    if job.show_given && !encoder.push(job.scene.walk.given.clone()) {
+    if job.show_given && !encoder.push(job.subject.given().to_vec()) {
         return made;
     }
     loop {
         if stop.is_asked() {
-            made.interrupted = made.frames < count(job.scene.walk.poses.len());
+            made.interrupted = made.frames < count(job.subject.frames());
             return made;
         }
         let chunk = match session.next_chunk(&mut |event| reporter.event(&event)) {
@@ -260,9 +271,12 @@ impl Run<'_> {
             phase("generate", made_since(reporter.first_chunk_at)),
             phase("encode", encode_secs),
         ];
+        if let Some(secs) = self.before.text {
+            timings.insert(1, phase("text", secs));
+        }
         timings.extend(self.stages());
         Summary {
-            given_frames: count(self.job.scene.walk.given.len()),
+            given_frames: count(self.job.subject.given().len()),
             fps: per_sec(made_since(reporter.first_chunk_at)),
             fps_model: per_sec(self.session.model_secs()),
             first_frame_secs: reporter.first_frame_at.unwrap_or(0.0),
@@ -337,8 +351,9 @@ fn dry_run(
     device: &Device,
     reporter: &mut Reporter,
 ) -> anyhow::Result<u8> {
-    let plan = Session::preview(device, &job.scene.model, &job.scene.walk, &job.config)?;
-    let plan = with_rate(plan, job.scene.fps);
+    let subject = &job.subject;
+    let plan = Session::preview(device, subject.model(), &subject.outline(), &job.config)?;
+    let plan = with_rate(plan, subject.fps());
     if args.reports.json {
         reporter.event(&plan);
     } else {
@@ -349,10 +364,11 @@ fn dry_run(
 }
 
 fn writer(args: &GenerateArgs, job: &Job, recipe: &Recipe) -> anyhow::Result<VideoWriter> {
+    let (width, height) = job.subject.size();
     let spec = Spec {
-        width: job.scene.width,
-        height: job.scene.height,
-        fps: f64::from(job.scene.fps),
+        width,
+        height,
+        fps: f64::from(job.subject.fps()),
         scale: job.scale,
         frames: Some(job.file_frames()),
         overwrite: args.output.overwrite,

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use longtake::codec::KvPair;
+use longtake::frame::Frame;
+use longtake::model::config::DitConfig;
 use longtake::ops::{BiasFix, KvFormat, WeightFormat};
-use longtake::rollout::{Coded, Config, ModelSource, Walk};
+use longtake::rollout::{Coded, Config, Film, ModelSource, Walk};
 use longtake::weights;
 use longtake::world::camera::{self, Step};
 use longtake::world::film::{DEFAULT_FILM, DEFAULT_GIVEN, SeedFilm};
@@ -15,6 +17,7 @@ use longtake::world::pose::Action;
 use super::args::{Fix, GenerateArgs, KvArgs, LengthArgs, NetworkArgs, Precision, Wall, WorldArgs};
 use super::fault::Fault;
 use super::target::{self, Target};
+use super::text::{self, Named, TextScene};
 use super::values::{self, Attended, KvName, Seed};
 
 /// Frames of a film for which nothing was asked.
@@ -59,7 +62,7 @@ impl Scene {
         film.default_path(given, 0).context("--given")?;
         let fps = fps.unwrap_or(model.config.fps);
         let mut warnings = Vec::new();
-        let asked = frames(length, &model, fps)?;
+        let asked = frames(length, &model.config, fps)?;
         let steps = path(world, &film, given, asked, &mut warnings)?;
         let on_wall = world.on_wall.unwrap_or(Wall::Slide);
         let walk = walk(&film, given, &steps, on_wall, &mut warnings)?;
@@ -76,12 +79,6 @@ impl Scene {
             model,
             warnings,
         })
-    }
-
-    /// Denoising steps that the network will take.
-    pub(super) fn steps(&self, network: &NetworkArgs) -> u32 {
-        let own = || u32::try_from(self.model.config.sampler.n_passes()).unwrap_or(u32::MAX);
-        network.steps.unwrap_or_else(own)
     }
 }
 
@@ -159,10 +156,96 @@ impl Kv {
     }
 }
 
+/// What a film is of.
+#[derive(Debug)]
+pub(super) enum Subject {
+    /// A walk through a demo world.
+    Walk(Scene),
+    /// Prompts.
+    Text(TextScene),
+}
+
+impl Subject {
+    fn new(args: &GenerateArgs) -> anyhow::Result<Subject> {
+        let name = args.model.as_deref().unwrap_or(BUILT_IN);
+        if let Some(named) = Named::of(name) {
+            return TextScene::new(&named, args).map(Subject::Text);
+        }
+        if args.model.is_none() || name.eq_ignore_ascii_case(BUILT_IN) || Path::new(name).is_dir() {
+            text::refuse_for_world(&args.text)?;
+        }
+        Scene::new(
+            args.model.as_deref(),
+            &args.length,
+            &args.world,
+            args.output.fps,
+        )
+        .map(Subject::Walk)
+    }
+
+    pub(super) fn model(&self) -> &ModelSource {
+        match self {
+            Subject::Walk(scene) => &scene.model,
+            Subject::Text(scene) => &scene.model,
+        }
+    }
+
+    pub(super) fn fps(&self) -> u32 {
+        match self {
+            Subject::Walk(scene) => scene.fps,
+            Subject::Text(scene) => scene.fps,
+        }
+    }
+
+    /// Width and height of a picture.
+    pub(super) fn size(&self) -> (u32, u32) {
+        let (height, width) = self.model().config.picture_px();
+        (width, height)
+    }
+
+    /// True frames that the film starts from.
+    pub(super) fn given(&self) -> &[Frame] {
+        match self {
+            Subject::Walk(scene) => &scene.walk.given,
+            Subject::Text(_) => &[],
+        }
+    }
+
+    /// Pictures to make.
+    pub(super) fn frames(&self) -> usize {
+        match self {
+            Subject::Walk(scene) => scene.walk.poses.len(),
+            Subject::Text(scene) => scene.frames,
+        }
+    }
+
+    /// The film as far as a plan needs it.
+    pub(super) fn outline(&self) -> Film {
+        match self {
+            Subject::Walk(scene) => scene.walk.clone().into(),
+            Subject::Text(scene) => scene.outline().into(),
+        }
+    }
+
+    /// What the user should hear before it starts.
+    pub(super) fn warnings(&self) -> &[String] {
+        match self {
+            Subject::Walk(scene) => &scene.warnings,
+            Subject::Text(scene) => &scene.warnings,
+        }
+    }
+}
+
+/// Denoising steps that the network will take.
+pub(super) fn steps(config: &DitConfig, network: &NetworkArgs) -> u32 {
+    let own = || u32::try_from(config.sampler.n_passes()).unwrap_or(u32::MAX);
+    network.steps.unwrap_or_else(own)
+}
+
 /// A film to make.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) scene: Scene,
+    pub(super) subject: Subject,
     pub(super) show_given: bool,
     pub(super) config: Config,
     pub(super) kv: Kv,
@@ -179,10 +262,9 @@ impl Job {
     /// # Errors
     /// As [`Scene::new`]; settings that contradict each other, an output that cannot be.
     pub(super) fn new(args: &GenerateArgs) -> anyhow::Result<Job> {
-        let model = args.model.as_deref();
-        let scene = Scene::new(model, &args.length, &args.world, args.output.fps)?;
+        let subject = Subject::new(args)?;
         let seed = args.seed.unwrap_or(Seed::Random).number();
-        let target = Target::new(&args.output, &scene.model.name, seed)?;
+        let target = Target::new(&args.output, &subject.model().name, seed)?;
         target::check_json(&target, args.reports.json)?;
         if let Some(dump) = &args.output.dump_kv {
             if *dump == target.path {
@@ -195,31 +277,41 @@ impl Job {
                 .context("--dump-kv")?;
         }
         let kv = Kv::new(&args.kv)?;
+        let mut config = Config {
+            kv: kv.exact,
+            coded: kv.coded.clone(),
+            ..config(&args.network, seed)
+        };
+        if let Subject::Text(scene) = &subject {
+            if args.network.window.is_none() {
+                config.window = scene.window;
+            }
+            if args.network.sink.is_none() && config.window.is_some() {
+                config.sink = scene.sink;
+            }
+        }
+        let (width, height) = subject.size();
         let scale = args.output.scale;
         Ok(Job {
             show_given: args.output.show_given,
-            config: Config {
-                kv: kv.exact,
-                coded: kv.coded.clone(),
-                ..config(&args.network, seed)
-            },
+            config,
             kv,
             precision: args.network.weights.unwrap_or(Precision::F16),
-            steps: scene.steps(&args.network),
-            scale: scale.unwrap_or_else(|| target.format.default_scale(scene.width, scene.height)),
+            steps: steps(&subject.model().config, &args.network),
+            scale: scale.unwrap_or_else(|| target.format.default_scale(width, height)),
             target,
-            scene,
+            subject,
         })
     }
 
     /// Frames that the file will hold.
     pub(super) fn file_frames(&self) -> u64 {
         let shown = if self.show_given {
-            self.scene.walk.given.len()
+            self.subject.given().len()
         } else {
             0
         };
-        (shown + self.scene.walk.poses.len()) as u64
+        (shown + self.subject.frames()) as u64
     }
 }
 
@@ -243,6 +335,12 @@ fn open_model(name: &str) -> anyhow::Result<ModelSource> {
     if name.eq_ignore_ascii_case(BUILT_IN) {
         return Ok(ModelSource::rooms()?);
     }
+    if Named::of(name).is_some() {
+        return Err(Fault::Usage(format!(
+            "--model: {name:?} is a text model, and this is for demo worlds; longtake generate makes films from text"
+        ))
+        .into());
+    }
     let path = Path::new(name);
     if path.is_file() {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
@@ -254,8 +352,8 @@ fn open_model(name: &str) -> anyhow::Result<ModelSource> {
     }
     if !path.is_dir() {
         return Err(Fault::NoModel(format!(
-            "--model: there is no model {name:?}: {BUILT_IN} is built in, others are folders with config.json and \
-             weights.safetensors"
+            "--model: there is no model {name:?}: {BUILT_IN} is built in, longtake models lists published ones, others are \
+             folders with config.json and weights"
         ))
         .into());
     }
@@ -293,7 +391,14 @@ fn path(
 }
 
 /// Frames that were asked for, if any.
-fn frames(length: &LengthArgs, model: &ModelSource, fps: u32) -> Result<Option<usize>, Fault> {
+///
+/// # Errors
+/// More than a film has.
+pub(super) fn frames(
+    length: &LengthArgs,
+    config: &DitConfig,
+    fps: u32,
+) -> Result<Option<usize>, Fault> {
     let most = f64::from(values::max_frames());
     let (frames, asked) = match (length.frames, length.seconds, length.chunks) {
         (Some(n), ..) => (f64::from(n), format!("--frames {n}")),
@@ -302,7 +407,7 @@ fn frames(length: &LengthArgs, model: &ModelSource, fps: u32) -> Result<Option<u
             format!("--seconds {secs} at {fps} frames a second"),
         ),
         (.., Some(n)) => (
-            f64::from(n) * f64::from(model.config.chunk_frames),
+            config.pictures(n as usize * config.chunk_frames as usize) as f64,
             format!("--chunks {n}"),
         ),
         _ => return Ok(None),
@@ -359,35 +464,46 @@ mod tests {
         }
     }
 
+    /// The walk of a film that is one.
+    fn scene(job: &Job) -> &Scene {
+        match &job.subject {
+            Subject::Walk(scene) => scene,
+            Subject::Text(scene) => panic!("{scene:?}"),
+        }
+    }
+
     #[test]
     fn nothing_asked_is_64_frames_of_the_default_film() {
         let job = job("").unwrap();
         assert_eq!(
-            (job.scene.walk.poses.len(), job.scene.walk.given.len()),
+            (scene(&job).walk.poses.len(), scene(&job).walk.given.len()),
             (64, 48)
         );
-        assert!(job.scene.follows_default && job.scene.warnings.is_empty());
-        assert_eq!((job.scene.fps, job.scale, job.steps), (8, 8, 2));
+        assert!(scene(&job).follows_default && scene(&job).warnings.is_empty());
+        assert_eq!((scene(&job).fps, job.scale, job.steps), (8, 8, 2));
     }
 
     #[test]
     fn a_camera_path_is_as_long_as_its_steps() {
-        assert_eq!(job("--camera left-5").unwrap().scene.walk.poses.len(), 5);
+        assert_eq!(scene(&job("--camera left-5").unwrap()).walk.poses.len(), 5);
         let cut = job("--camera left-5 --frames 3").unwrap();
         assert_eq!(
-            (cut.scene.camera.as_str(), cut.scene.warnings.len()),
+            (scene(&cut).camera.as_str(), scene(&cut).warnings.len()),
             ("left-3", 1)
         );
         let held = job("--camera left-5 --frames 7").unwrap();
-        assert_eq!(held.scene.camera, "left-5,stay-2");
-        assert!(held.scene.warnings[0].contains("for the last 2"));
+        assert_eq!(scene(&held).camera, "left-5,stay-2");
+        assert!(scene(&held).warnings[0].contains("for the last 2"));
     }
 
     #[test]
     fn seconds_count_playback() {
-        assert_eq!(job("--seconds 1.01").unwrap().scene.walk.poses.len(), 9);
+        assert_eq!(scene(&job("--seconds 1.01").unwrap()).walk.poses.len(), 9);
         assert_eq!(
-            job("--seconds 1 --fps 30").unwrap().scene.walk.poses.len(),
+            scene(&job("--seconds 1 --fps 30").unwrap())
+                .walk
+                .poses
+                .len(),
             30
         );
         assert!(job("--seconds 1000000").is_err());
@@ -397,9 +513,9 @@ mod tests {
     fn walls_are_told_or_refused() {
         let slid = job("--camera w-60").unwrap();
         assert!(
-            slid.scene.warnings[0].contains("could not move"),
+            scene(&slid).warnings[0].contains("could not move"),
             "{:?}",
-            slid.scene.warnings
+            scene(&slid).warnings
         );
         let err = job("--camera w-60 --on-wall refuse").unwrap_err();
         assert_eq!(crate::cli::fault::code(&err), 2);

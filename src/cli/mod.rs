@@ -21,6 +21,7 @@ mod selftest;
 mod stop;
 mod store;
 mod target;
+mod text;
 mod values;
 mod view;
 

@@ -71,7 +71,7 @@ impl State {
     }
 
     fn line(&self) -> String {
-        if self.chunk == 0 {
+        if self.chunk == 0 && 0 < self.given {
             return format!("given frames {}/{}", self.given_done, self.given);
         }
         let mut line = format!(

@@ -9,12 +9,14 @@ use longtake::media::recipe as stored;
 use longtake::ops::BiasFix;
 use longtake::rollout::SPAN_FRAMES;
 use longtake::rollout::event::Summary;
+use longtake::text::Prompts;
 use serde_json::{Value, json};
 
-use super::args::{Fix, GenerateArgs, Precision, Wall};
+use super::args::{DecoderArg, Fix, GenerateArgs, Precision, Wall};
 use super::fault::Fault;
-use super::job::Job;
-use super::values::{self, Attended, KvName, Seed};
+use super::job::{Job, Scene, Subject};
+use super::text::TextScene;
+use super::values::{self, Attended, KvName, Seed, Size};
 
 /// Value of `path` where the camera followed the default path, which another length then continues.
 const DEFAULT_PATH: &str = "default";
@@ -63,6 +65,7 @@ fn fill_from(args: &mut GenerateArgs, recipe: &Recipe) -> Result<(), String> {
     if args.model.is_none() {
         args.model = text(recipe, "model")?;
     }
+    fill_text(args, recipe)?;
     let world = &mut args.world;
     let network = &mut args.network;
     fill_u32(&mut world.film, recipe, "film")?;
@@ -89,6 +92,41 @@ fn fill_from(args: &mut GenerateArgs, recipe: &Recipe) -> Result<(), String> {
     }
     fill_enum::<Precision>(&mut network.weights, recipe, "weights")?;
     args.output.show_given |= recipe.get("show_given") == Some(&Value::Bool(true));
+    Ok(())
+}
+
+/// The settings of a film from text; other films have none of them.
+fn fill_text(args: &mut GenerateArgs, recipe: &Recipe) -> Result<(), String> {
+    let (prompt, prompts) = (text(recipe, "prompt")?, recipe.get("prompts"));
+    if prompt.is_none() && prompts.is_none() {
+        return Ok(());
+    }
+    let typed = &mut args.text;
+    let is_told = typed.words.is_some()
+        || typed.prompt.is_some()
+        || typed.prompts.is_some()
+        || typed.embeddings.is_some();
+    if !is_told {
+        typed.stored = match (prompt, prompts) {
+            (Some(prompt), _) => Some(Prompts::one(&prompt)),
+            (None, Some(list)) => {
+                let bytes = list.to_string();
+                let list = Prompts::parse(Path::new("prompts"), bytes.as_bytes());
+                Some(list.map_err(|why| why.to_string())?)
+            }
+            (None, None) => None,
+        };
+    }
+    if typed.size.is_none() {
+        let (width, height) = (u32_of(recipe, "width")?, u32_of(recipe, "height")?);
+        typed.size = width
+            .zip(height)
+            .map(|(width, height)| Size { width, height });
+    }
+    fill_enum::<DecoderArg>(&mut typed.decoder, recipe, "decoder")?;
+    if typed.preset.is_none() {
+        typed.preset = text(recipe, "preset")?;
+    }
     Ok(())
 }
 
@@ -153,27 +191,20 @@ fn name(value: &impl clap::ValueEnum) -> Option<String> {
 /// The recipe of a film to come.
 pub(super) fn of(job: &Job, caps: &Caps) -> Recipe {
     let mut recipe = Recipe::new();
+    let subject = &job.subject;
     recipe
-        .set("model", job.scene.model.name.as_str())
+        .set("model", subject.model().name.as_str())
         .set("seed", job.config.seed)
-        .set("film", job.scene.film_idx)
-        .set("film_name", job.scene.film_name.as_str())
-        .set("given_frames", job.scene.walk.given.len())
-        .set("show_given", job.show_given)
-        .set("frames", job.scene.walk.poses.len())
-        .set("camera", job.scene.camera.as_str())
-        .set(
-            "path",
-            if job.scene.follows_default {
-                DEFAULT_PATH
-            } else {
-                "given"
-            },
-        )
-        .set("on_wall", name(&job.scene.on_wall))
-        .set("fps", job.scene.fps)
-        .set("width", job.scene.width)
-        .set("height", job.scene.height)
+        .set("frames", subject.frames());
+    match subject {
+        Subject::Walk(scene) => walk(&mut recipe, scene, job.show_given),
+        Subject::Text(scene) => from_text(&mut recipe, scene),
+    }
+    let (width, height) = subject.size();
+    recipe
+        .set("fps", subject.fps())
+        .set("width", width)
+        .set("height", height)
         .set("scale", job.scale)
         .set("steps", job.steps)
         .set("window", job.config.window)
@@ -199,6 +230,32 @@ pub(super) fn of(job: &Job, caps: &Caps) -> Recipe {
         .set("driver", caps.driver.as_str())
         .set("tier", caps.tier.name());
     recipe
+}
+
+fn walk(recipe: &mut Recipe, scene: &Scene, show_given: bool) {
+    let path = match scene.follows_default {
+        true => DEFAULT_PATH,
+        false => "given",
+    };
+    recipe
+        .set("film", scene.film_idx)
+        .set("film_name", scene.film_name.as_str())
+        .set("given_frames", scene.walk.given.len())
+        .set("show_given", show_given)
+        .set("camera", scene.camera.as_str())
+        .set("path", path)
+        .set("on_wall", name(&scene.on_wall));
+}
+
+fn from_text(recipe: &mut Recipe, scene: &TextScene) {
+    match scene.prompts.single() {
+        Some(prompt) => recipe.set("prompt", prompt),
+        None => recipe.set("prompts", scene.prompts.to_json()),
+    };
+    recipe.set("decoder", name(&scene.decoder));
+    if let Some(preset) = scene.preset {
+        recipe.set("preset", preset);
+    }
 }
 
 /// Adds what the run took.

@@ -154,18 +154,21 @@ pub(super) fn plan_text(event: &Event) -> String {
         Some(n) => format!("window {n} (sink {sink})"),
         None => "attending to all".to_owned(),
     };
+    let given = match given_frames {
+        0 => String::new(),
+        n => format!(", from {}", say::n(*n, "given frame")),
+    };
     let kv = kv
         .as_ref()
         .map_or(String::new(), |kv| format!(", cache in {kv}"));
     format!(
         "{model} on {device}, {tier}\n\
-         {} of {width}x{height} at {fps} a second ({}) in {} of {}, from {}, {window}{kv}, seed {seed}\n\
+         {} of {width}x{height} at {fps} a second ({}) in {} of {}{given}, {window}{kv}, seed {seed}\n\
          device memory at most {}: weights {}, cache {} exact and {} coded, activations {}, scratch {}",
         say::n(*frames, "frame"),
         say::secs(f64::from(*frames) / f64::from(*fps).max(1.0)),
         say::n(*chunks, "chunk"),
         say::n(*steps, "step"),
-        say::n(*given_frames, "given frame"),
         say::mib(planned.peak_device_bytes),
         say::mib(planned.weights_bytes),
         say::mib(planned.cache_bytes),

@@ -60,6 +60,11 @@ impl Store {
         cached.or_else(|| in_comfyui(self.comfyui.as_deref()?, file))
     }
 
+    /// Where encoded prompts are kept.
+    pub(super) fn embeddings(&self) -> PathBuf {
+        self.own.join("embeddings")
+    }
+
     /// The hub's folder of one repository.
     pub(super) fn repo(&self, repo: &str) -> Repo {
         let name = format!("models--{}", repo.replace('/', "--"));

@@ -70,6 +70,32 @@ impl fmt::Display for Attended {
     }
 }
 
+/// Width and height of a picture in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        let side = |text: &str| text.trim().parse().ok().filter(|n| 0 < *n);
+        text.trim()
+            .split_once(['x', 'X', '*', '\u{d7}'])
+            .and_then(|(width, height)| Some((side(width)?, side(height)?)))
+            .map(|(width, height)| Size { width, height })
+            .ok_or_else(|| "a size is width x height in pixels, such as 832x480".to_owned())
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
 /// How keys or values are kept: `f16`, `f32`, `bf16`, or the name of a codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KvName(String);
@@ -198,6 +224,26 @@ mod tests {
         let draws: Vec<u64> = (0..20).map(|_| Seed::Random.number()).collect();
         assert!(draws.iter().all(|&seed| seed < 1_000_000));
         assert!(draws.iter().any(|&seed| seed != draws[0]));
+    }
+
+    #[test]
+    fn sizes_are_width_by_height() {
+        let size = |text: &str| text.parse::<Size>().map(|s| (s.width, s.height));
+        for text in ["832x480", " 832 X 480 ", "832*480", "832\u{d7}480"] {
+            assert_eq!(size(text), Ok((832, 480)), "{text}");
+        }
+        for text in [
+            "832",
+            "832x",
+            "x480",
+            "0x480",
+            "832x-1",
+            "832x480x3",
+            "99999999999x1",
+            "",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use clap::ValueEnum as _;
 
 use super::args::{GenerateArgs, TierArg};
 use super::fault::{FAILED, Fault};
-use super::job::Job;
+use super::job::{Job, Scene, Subject};
 use super::report::Reporter;
 use super::stop::Stop;
 
@@ -19,6 +19,12 @@ const PROGRAM: &str = "longtake-viewer";
 
 /// Shows the film while it is made, until the window closes; gives the window's exit code.
 pub(super) fn run(args: &GenerateArgs, job: &Job, reporter: &mut Reporter) -> anyhow::Result<u8> {
+    let Subject::Walk(scene) = &job.subject else {
+        return Err(Fault::Usage(
+            "--view shows demo worlds only; leave it out and watch along: longtake generate ... -o - | mpv -".into(),
+        )
+        .into());
+    };
     refuse(args, job)?;
     let own = std::env::current_exe().ok();
     let program = find(own.as_deref(), std::env::var_os("PATH").as_deref()).ok_or_else(|| {
@@ -30,7 +36,7 @@ pub(super) fn run(args: &GenerateArgs, job: &Job, reporter: &mut Reporter) -> an
     // Ctrl-C reaches the window as well; this program only waits for it.
     let _stop = Stop::listen("the window");
     let status = Command::new(&program)
-        .args(flags(args, job))
+        .args(flags(args, job, scene))
         .status()
         .with_context(|| format!("--view: {} cannot be started", program.display()))?;
     Ok(status
@@ -90,8 +96,8 @@ fn find(own: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
 }
 
 /// The settled film in the window's flags. Nothing is left to its own defaults, which are those of a walk without an end.
-fn flags(args: &GenerateArgs, job: &Job) -> Vec<OsString> {
-    let (scene, config) = (&job.scene, &job.config);
+fn flags(args: &GenerateArgs, job: &Job, scene: &Scene) -> Vec<OsString> {
+    let config = &job.config;
     let [k, v] = &job.kv.names;
     let tier = match args.network.tier {
         Some(TierArg::Portable) => "portable",
@@ -174,7 +180,10 @@ mod tests {
         let (args, job) = of(
             "--view --seed 7 --camera left-5 --frames 3 --window 20 --kv-k qvg --kv-v 4bit --kv-span 4 -o never.mp4 --show-given",
         );
-        let flags = flags(&args, &job);
+        let Subject::Walk(scene) = &job.subject else {
+            panic!("{job:?}")
+        };
+        let flags = flags(&args, &job, scene);
         for flag in [
             "--seed=7",
             "--camera=left-3",

@@ -3,10 +3,98 @@
 mod pixel;
 mod taehv;
 
+use std::fmt::Debug;
 use std::path::PathBuf;
+
+use crate::frame::Frame;
+use crate::gpu::Device;
+use crate::weights::Weights;
 
 pub use pixel::{from_frame, to_frames};
 pub use taehv::{Taehv, Watch};
+
+/// Makes the pictures of one film, latent frame after latent frame: it may remember those before.
+pub trait Decoder: Debug + Send {
+    /// Pictures of latent frames `[frame, channel, row, column]` that follow those before. `None` when a value is not a number.
+    ///
+    /// # Errors
+    /// The device failed.
+    ///
+    /// # Panics
+    /// When the length is no multiple of a frame: a bug in the caller.
+    fn decode(&mut self, latents: &[f32]) -> Result<Option<Vec<Frame>>, Error>;
+}
+
+/// What makes pictures of a model's latents, not loaded yet.
+#[derive(Debug)]
+pub enum DecoderSource {
+    /// Nothing: the latents are the picture.
+    Pixels,
+    /// TAEHV with these weights.
+    Taehv(Weights),
+}
+
+/// What a decoder takes, and the device bytes it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Channels of the latents.
+    pub channels: usize,
+    /// Pixels of a latent's side.
+    pub cell_px: u32,
+    /// Pictures of a latent frame behind the film's first.
+    pub cell_frames: u32,
+    /// Bytes of weights.
+    pub weights_bytes: u64,
+    /// Bytes of pictures on their way and of what is remembered.
+    pub activations_bytes: u64,
+    /// Bytes of the largest read-back.
+    pub read_bytes: u64,
+    /// Bytes of the largest single buffer.
+    pub largest_bytes: u64,
+}
+
+impl DecoderSource {
+    /// The word used in messages and recipes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pixels => "pixels",
+            Self::Taehv(_) => "taehv",
+        }
+    }
+
+    /// What it takes for pictures of `grid` latent rows and columns.
+    ///
+    /// # Errors
+    /// Tensors missing or of other shapes.
+    pub fn needs(&self, grid: (usize, usize)) -> Result<Needs, Error> {
+        match self {
+            Self::Pixels => Ok(Needs {
+                channels: pixel::CHANNELS,
+                cell_px: 1,
+                cell_frames: 1,
+                weights_bytes: 0,
+                activations_bytes: 0,
+                read_bytes: 0,
+                largest_bytes: 0,
+            }),
+            Self::Taehv(weights) => Taehv::needs(weights, grid),
+        }
+    }
+
+    /// The decoder, for pictures of `grid` latent rows and columns.
+    ///
+    /// # Errors
+    /// Tensors missing or of other shapes; pictures beyond a binding; no device memory.
+    pub fn load(&self, device: &Device, grid: (usize, usize)) -> Result<Box<dyn Decoder>, Error> {
+        Ok(match self {
+            Self::Pixels => Box::new(pixel::Pixels {
+                height: grid.0 as u32,
+                width: grid.1 as u32,
+            }),
+            Self::Taehv(weights) => Box::new(Taehv::load(device, weights, grid)?),
+        })
+    }
+}
 
 /// Why a decoder could not be loaded or run.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,23 @@
 //! Pixel worlds: the latents are the picture, RGB in -1..=1, channel first. Source: the demo world's README.
 
+use super::{Decoder, Error};
 use crate::frame::Frame;
+
+/// Red, green, blue.
+pub(super) const CHANNELS: usize = 3;
+
+/// The decoder that has nothing to do.
+#[derive(Debug)]
+pub(super) struct Pixels {
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+impl Decoder for Pixels {
+    fn decode(&mut self, latents: &[f32]) -> Result<Option<Vec<Frame>>, Error> {
+        Ok(to_frames(latents, self.width, self.height))
+    }
+}
 
 /// Frames of `values [frame, 3, height, width]`. Values beyond -1..=1 are cut. `None` when one is not a number.
 ///

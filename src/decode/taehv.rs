@@ -3,7 +3,7 @@
 //! Pictures lie channels fastest. Every latent frame gives four raw frames, and of a film's first three are dropped.
 //! Source: SELF-FORCING 8.
 
-use super::Error;
+use super::{Decoder, Error, Needs};
 use crate::frame::Frame;
 use crate::gpu::{Buffer, Device, Purpose, Recorder};
 use crate::ops::{
@@ -67,35 +67,79 @@ struct Loader<'a> {
     weights: &'a Weights,
 }
 
-impl Loader<'_> {
-    fn shape<const N: usize>(
-        &self,
-        name: &str,
-        want: &[Option<usize>; N],
-    ) -> Result<[usize; N], Error> {
-        let view = self.weights.require(name)?;
-        let found = <[usize; N]>::try_from(view.shape()).ok();
-        let fits = |found: &[usize; N]| {
-            found
-                .iter()
-                .zip(want)
-                .all(|(f, w)| *f > 0 && w.is_none_or(|w| w == *f))
-        };
-        match found.filter(fits) {
-            Some(found) => Ok(found),
-            None => self.refuse(name),
-        }
+/// Sizes of a tensor, some of them wanted.
+fn shape<const N: usize>(
+    weights: &Weights,
+    name: &str,
+    want: &[Option<usize>; N],
+) -> Result<[usize; N], Error> {
+    let view = weights.require(name)?;
+    let found = <[usize; N]>::try_from(view.shape()).ok();
+    let fits = |found: &[usize; N]| {
+        found
+            .iter()
+            .zip(want)
+            .all(|(f, w)| *f > 0 && w.is_none_or(|w| w == *f))
+    };
+    match found.filter(fits) {
+        Some(found) => Ok(found),
+        None => refuse(weights, name),
     }
+}
 
-    /// Says of a tensor that its sizes do not fit.
-    fn refuse<T>(&self, name: &str) -> Result<T, Error> {
-        Err(Error::Shape {
-            name: name.to_owned(),
-            found: self.weights.require(name)?.shape().to_vec(),
-            path: self.weights.path().to_owned(),
+/// Says of a tensor that its sizes do not fit.
+fn refuse<T>(weights: &Weights, name: &str) -> Result<T, Error> {
+    Err(Error::Shape {
+        name: name.to_owned(),
+        found: weights.require(name)?.shape().to_vec(),
+        path: weights.path().to_owned(),
+    })
+}
+
+/// Channels of a decoder, read off its tensors.
+struct Widths {
+    /// Of latents.
+    latents: usize,
+    /// Of each stage, and how many frames it grows one into.
+    stages: [(usize, usize); STAGES.len()],
+    /// Of the full picture.
+    full: usize,
+}
+
+impl Widths {
+    fn of(weights: &Weights) -> Result<Widths, Error> {
+        let [first, latents, ..] =
+            shape(weights, "decoder.1.weight", &[None, None, Some(3), Some(3)])?;
+        if !first.is_multiple_of(4) || !latents.is_multiple_of(4) {
+            return refuse(weights, "decoder.1.weight");
+        }
+        let mut full = first;
+        let mut stages = [(0, 0); STAGES.len()];
+        for (stage, (_, grows)) in stages.iter_mut().zip(STAGES) {
+            let name = format!("decoder.{grows}.conv.weight");
+            let [rows, ..] = shape(weights, &name, &[None, Some(full), Some(1), Some(1)])?;
+            if !rows.is_multiple_of(full) {
+                return refuse(weights, &name);
+            }
+            *stage = (full, rows / full);
+            let name = format!("decoder.{}.weight", grows + 1);
+            [full, ..] = shape(weights, &name, &[None, Some(full), Some(3), Some(3)])?;
+            if !full.is_multiple_of(4) {
+                return refuse(weights, &name);
+            }
+        }
+        if stages.iter().map(|(_, n)| n).product::<usize>() != FRAMES {
+            return refuse(weights, "decoder.19.conv.weight");
+        }
+        Ok(Widths {
+            latents,
+            stages,
+            full,
         })
     }
+}
 
+impl Loader<'_> {
     /// A convolution of `k` inputs, and of `n` outputs where that is known.
     fn conv(
         &self,
@@ -105,12 +149,12 @@ impl Loader<'_> {
         has_bias: bool,
     ) -> Result<ConvMatrix, Error> {
         let name = format!("decoder.{layer}.weight");
-        let [n, ..] = self.shape(&name, &[n, Some(k), Some(3), Some(3)])?;
+        let [n, ..] = shape(self.weights, &name, &[n, Some(k), Some(3), Some(3)])?;
         let values = self.weights.require(&name)?.to_f32()?;
         let mut bias = vec![0.0; n];
         if has_bias {
             let name = format!("decoder.{layer}.bias");
-            self.shape(&name, &[Some(n)])?;
+            shape(self.weights, &name, &[Some(n)])?;
             bias = self.weights.require(&name)?.to_f32()?;
         }
         let n_pad = n.next_multiple_of(4);
@@ -132,13 +176,9 @@ impl Loader<'_> {
         })
     }
 
-    /// The frames that a layer grows, a matrix each; their number is in the file.
+    /// The frames that a layer grows, a matrix each.
     fn grow(&self, layer: usize, n: usize) -> Result<Vec<Matrix>, Error> {
         let name = format!("decoder.{layer}.conv.weight");
-        let [rows, ..] = self.shape(&name, &[None, Some(n), Some(1), Some(1)])?;
-        if !rows.is_multiple_of(n) {
-            return self.refuse(&name);
-        }
         let values = self.weights.require(&name)?.to_f32()?;
         values
             .chunks_exact(n * n)
@@ -161,20 +201,64 @@ impl Loader<'_> {
 }
 
 impl Taehv {
+    /// What [`Taehv::load`] takes and allocates.
+    ///
+    /// # Errors
+    /// Tensors missing or of other shapes.
+    pub fn needs(weights: &Weights, grid: (usize, usize)) -> Result<Needs, Error> {
+        let widths = Widths::of(weights)?;
+        let (mut held, mut activations, mut largest) = (0, 0, 0);
+        let mut conv = |n: usize, k: usize| {
+            let n = n.next_multiple_of(4) as u64;
+            held += 4 * n * (9 * k as u64 + 1);
+            largest = largest.max(4 * 9 * n * k as u64);
+        };
+        conv(widths.stages[0].0, widths.latents);
+        let mut picture = |channels: usize, pixels: u64, n: u64| {
+            activations += 4 * n * channels as u64 * pixels;
+            4 * channels as u64 * pixels
+        };
+        let mut pixels = grid.0 as u64 * grid.1 as u64;
+        let mut most = picture(widths.latents, pixels, 1);
+        let mut grown = 0;
+        let nexts = widths.stages[1..].iter().map(|(width, _)| *width);
+        for ((n, frames), next) in widths.stages.into_iter().zip(nexts.chain([widths.full])) {
+            for _ in STAGES[0].0 {
+                conv(n, 2 * n);
+                conv(n, n);
+                conv(n, n);
+            }
+            grown += (frames * (4 * n * n + 4 * n)) as u64;
+            conv(next, n);
+            // What three memories remember, and four pictures on their way.
+            most = most.max(picture(n, pixels, 7));
+            pixels *= 4;
+        }
+        conv(3, widths.full);
+        most = most.max(picture(widths.full, pixels, 1));
+        let read_bytes = picture(4, pixels, 1);
+        Ok(Needs {
+            channels: widths.latents,
+            cell_px: SCALE as u32,
+            cell_frames: FRAMES as u32,
+            weights_bytes: held + grown,
+            activations_bytes: activations,
+            read_bytes,
+            largest_bytes: largest.max(most).max(read_bytes),
+        })
+    }
+
     /// Reads the decoder's weights and makes room for pictures of `grid` latent rows and columns. Widths come from the file.
     ///
     /// # Errors
     /// Tensors missing or of other shapes; pictures beyond a binding; no device memory.
     pub fn load(device: &Device, weights: &Weights, grid: (usize, usize)) -> Result<Taehv, Error> {
         let l = Loader { device, weights };
-        let [mut width, channels, ..] =
-            l.shape("decoder.1.weight", &[None, None, Some(3), Some(3)])?;
-        if !width.is_multiple_of(4) || !channels.is_multiple_of(4) {
-            return l.refuse("decoder.1.weight");
-        }
-        let mut convs = vec![l.conv("1", None, channels, true)?];
+        let widths = Widths::of(weights)?;
+        let channels = widths.latents;
+        let mut convs = vec![l.conv("1", Some(widths.stages[0].0), channels, true)?];
         let (mut stages, mut size) = (Vec::new(), (grid.1, grid.0));
-        for (mems, grows) in STAGES {
+        for ((mems, grows), (width, _)) in STAGES.into_iter().zip(widths.stages) {
             let pixels = size.0 * size.1;
             let mems = mems.map(|layer| l.memory(layer, width, pixels));
             let inner = [l.picture(width * pixels)?, l.picture(width * pixels)?];
@@ -187,21 +271,10 @@ impl Taehv {
                 inner,
                 grown: l.picture(width * pixels)?,
             });
-            let next = format!("{}", grows + 1);
-            let conv = l.conv(&next, None, width, false)?;
-            let name = format!("decoder.{next}.weight");
-            let [exact, ..] = l.shape(&name, &[None; 4])?;
-            if !exact.is_multiple_of(4) {
-                return l.refuse(&name);
-            }
-            width = conv.n;
-            convs.push(conv);
+            convs.push(l.conv(&format!("{}", grows + 1), None, width, false)?);
             size = (2 * size.0, 2 * size.1);
         }
-        let frames: usize = stages.iter().map(|s| s.grow.len()).product();
-        if frames != FRAMES {
-            return l.refuse("decoder.19.conv.weight");
-        }
+        let width = widths.full;
         let pixels = size.0 * size.1;
         Ok(Taehv {
             device: device.clone(),
@@ -215,40 +288,6 @@ impl Taehv {
             rgb: l.picture(4 * pixels)?,
             n_raw: 0,
         })
-    }
-
-    /// Decodes latent frames `[frame, channel, row, column]` that follow those before: the film's first gives one picture,
-    /// every later one four. `None` when a value is not a number.
-    ///
-    /// # Errors
-    /// The device failed.
-    ///
-    /// # Panics
-    /// When the length is no multiple of a frame: a bug in the caller.
-    pub fn decode(&mut self, latents: &[f32]) -> Result<Option<Vec<Frame>>, Error> {
-        let one = self.channels * self.grid.0 * self.grid.1;
-        assert!(latents.len().is_multiple_of(one), "whole latent frames");
-        let (width, height) = (SCALE * self.grid.1, SCALE * self.grid.0);
-        let level = |v: &f32| (v.clamp(0.0, 1.0) * 255.0) as u8;
-        let mut frames = Vec::new();
-        for latent in latents.chunks_exact(one) {
-            let first = self.n_raw;
-            let raw = self.raw(latent, None)?;
-            for (_, planes) in (first..).zip(raw).filter(|(i, _)| WARM_UP <= *i) {
-                if planes.iter().any(|v| !v.is_finite()) {
-                    return Ok(None);
-                }
-                let n = width * height;
-                frames.push(Frame {
-                    width: width as u32,
-                    height: height as u32,
-                    rgb: (0..3 * n)
-                        .map(|i| level(&planes[i % 3 * n + i / 3]))
-                        .collect(),
-                });
-            }
-        }
-        Ok(Some(frames))
     }
 
     /// The four raw frames of one latent frame, `[channel, row, column]` each, before they are cut to 0..=1.
@@ -362,6 +401,35 @@ impl Taehv {
             }
         }
         Ok(())
+    }
+}
+
+impl Decoder for Taehv {
+    /// The film's first latent frame gives one picture, every later one four.
+    fn decode(&mut self, latents: &[f32]) -> Result<Option<Vec<Frame>>, Error> {
+        let one = self.channels * self.grid.0 * self.grid.1;
+        assert!(latents.len().is_multiple_of(one), "whole latent frames");
+        let (width, height) = (SCALE * self.grid.1, SCALE * self.grid.0);
+        let level = |v: &f32| (v.clamp(0.0, 1.0) * 255.0) as u8;
+        let mut frames = Vec::new();
+        for latent in latents.chunks_exact(one) {
+            let first = self.n_raw;
+            let raw = self.raw(latent, None)?;
+            for (_, planes) in (first..).zip(raw).filter(|(i, _)| WARM_UP <= *i) {
+                if planes.iter().any(|v| !v.is_finite()) {
+                    return Ok(None);
+                }
+                let n = width * height;
+                frames.push(Frame {
+                    width: width as u32,
+                    height: height as u32,
+                    rgb: (0..3 * n)
+                        .map(|i| level(&planes[i % 3 * n + i / 3]))
+                        .collect(),
+                });
+            }
+        }
+        Ok(Some(frames))
     }
 }
 

@@ -171,6 +171,8 @@ pub struct DitConfig {
     pub latent_width: u32,
     /// Side of a latent cell in pixels: 1 where the latents are the pixels.
     pub cell_px: u32,
+    /// Pictures of a latent frame behind the first, which is one picture: 1 where the latents are the pixels.
+    pub cell_frames: u32,
     /// Playback rate in pictures a second.
     pub fps: u32,
 }
@@ -235,6 +237,7 @@ impl DitConfig {
             latent_height: 60,
             latent_width: 104,
             cell_px: 8,
+            cell_frames: 4,
             fps: 16,
         }
     }
@@ -285,6 +288,39 @@ impl DitConfig {
         )
     }
 
+    /// Rows and columns of a latent frame.
+    #[must_use]
+    pub fn latent_grid(&self) -> (usize, usize) {
+        (self.latent_height as usize, self.latent_width as usize)
+    }
+
+    /// Pictures of a film of so many latent frames: the first latent frame is one.
+    #[must_use]
+    pub fn pictures(&self, latents: usize) -> usize {
+        match latents {
+            0 => 0,
+            n => (n - 1).saturating_mul(self.cell_frames as usize) + 1,
+        }
+    }
+
+    /// Latent frames of the shortest film of whole chunks that has so many pictures.
+    #[must_use]
+    pub fn whole_chunks(&self, pictures: usize) -> usize {
+        let behind = pictures
+            .saturating_sub(1)
+            .div_ceil(self.cell_frames as usize);
+        (behind + 1).next_multiple_of(self.chunk_frames as usize)
+    }
+
+    /// The first chunk that begins with that picture or a later one.
+    #[must_use]
+    pub fn chunk_from(&self, picture: usize) -> usize {
+        match picture {
+            0 => 0,
+            n => self.whole_chunks(n) / self.chunk_frames as usize,
+        }
+    }
+
     /// Bytes that K and V of one latent frame take in all layers together, at 16 bits a value.
     #[must_use]
     pub fn kv_bytes_per_frame(&self) -> u64 {
@@ -331,6 +367,26 @@ mod tests {
             ((480, 832), 4)
         );
         assert_eq!(config.kv_bytes_per_frame(), 287_539_200);
+    }
+
+    #[test]
+    fn the_first_latent_frame_is_one_picture() {
+        let mut c = DitConfig::selfforcing_1_3b();
+        let made = [0, 1, 2, 3, 21].map(|n| c.pictures(n));
+        assert_eq!(made, [0, 1, 5, 9, 81]);
+        let needed = [1, 9, 10, 21, 22, 81].map(|n| c.whole_chunks(n));
+        assert_eq!(needed, [3, 3, 6, 6, 9, 21]);
+        let from = [0, 1, 9, 10, 21, 22].map(|n| c.chunk_from(n));
+        assert_eq!(from, [0, 1, 1, 2, 2, 3]);
+        c.chunk_frames = 1;
+        assert_eq!([1, 2, 5, 6].map(|n| c.whole_chunks(n)), [1, 2, 2, 3]);
+        c.cell_frames = 1;
+        for n in 1..9 {
+            assert_eq!(
+                (c.pictures(n), c.whole_chunks(n), c.chunk_from(n)),
+                (n, n, n)
+            );
+        }
     }
 
     #[test]

@@ -35,8 +35,9 @@ impl Session {
         let mut queries: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
         let unwritten = self.unwritten.take();
         if let Some(frames) = unwritten.clone() {
-            let first = frames.start as usize - self.walk.given.len();
-            let poses = self.poses(first, (frames.end - frames.start) as usize);
+            let first = frames.start as usize - self.film.given().len();
+            let poses = self.film.poses(first, (frames.end - frames.start) as usize);
+            self.set_cue(self.chunks - 1)?;
             let mut take = |name: &str, values: Vec<f32>| {
                 let layer = name.trim_start_matches('b').split('.').next();
                 if let Some(layer) = layer.and_then(|l| l.parse().ok()) {

@@ -87,6 +87,19 @@ pub enum Event {
         /// Bytes the planner expects at the end, by purpose; `peak_device_bytes` is the plan's total.
         planned: MemoryUse,
     },
+    /// A prompt is ready for the network.
+    TextEncoded {
+        /// The prompt, cleaned.
+        prompt: String,
+        /// Its tokens, the end token among them.
+        tokens: u32,
+        /// Tokens that found no room.
+        lost: u32,
+        /// It was encoded before and kept.
+        cached: bool,
+        /// Wall seconds it took.
+        secs: f64,
+    },
     /// A chunk begins.
     ChunkStarted {
         /// Chunk index from 0.
@@ -97,6 +110,13 @@ pub enum Event {
         first_frame: u32,
         /// Its frames.
         frames: u32,
+    },
+    /// Another prompt is in force from this chunk on, the first one included.
+    PromptSet {
+        /// Chunk index.
+        chunk: u32,
+        /// First of its frames.
+        first_frame: u32,
     },
     /// One pass through the network is done.
     PassDone {

@@ -4,6 +4,7 @@
 
 mod dump;
 pub mod event;
+mod film;
 pub mod noise;
 mod plan;
 mod sampler;
@@ -13,7 +14,8 @@ mod undo;
 mod watch;
 
 pub use dump::Dumped;
+pub use film::{Cue, Film, Script, Turn, Walk};
 pub use sampler::{CacheSetup, Sampler, SamplerError};
 pub use schedule::{Schedule, SigmaTable, Step, Update};
-pub use session::{Chunk, Coded, Config, Error, ModelSource, SPAN_FRAMES, Session, Walk};
+pub use session::{Chunk, Coded, Config, Error, ModelSource, SPAN_FRAMES, Session};
 pub use watch::{Drift, DriftSummary, Look};

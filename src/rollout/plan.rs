@@ -1,7 +1,8 @@
 //! What a rollout will take, before anything is loaded. Pure: from the code that allocates, not from a formula beside it.
 
 use super::event::{Event, MemoryUse};
-use super::session::{Config, Error, ModelSource, Walk};
+use super::session::{Config, Error, ModelSource};
+use crate::decode::Needs;
 use crate::gpu::{Caps, EXECUTOR_BYTES, Kind};
 use crate::model::{Activations, Dit};
 
@@ -13,8 +14,10 @@ pub(super) struct Plan {
     pub(super) height: u32,
     pub(super) chunk_frames: u32,
     pub(super) chunks: u32,
-    /// Frames to make at most.
-    pub(super) frames: u32,
+    /// Latent frames to make at most.
+    pub(super) latents: u32,
+    /// Pictures that they become.
+    frames: u32,
     pub(super) steps: u32,
     /// Frames that attention sees at once at most.
     visible_frames: usize,
@@ -38,7 +41,7 @@ impl Plan {
     pub(super) fn new(
         caps: &Caps,
         model: &ModelSource,
-        walk: &Walk,
+        n_given: usize,
         n_frames: usize,
         config: &Config,
         steps: u32,
@@ -49,8 +52,11 @@ impl Plan {
                 Error::Setting(format!("{n} frames are more than this version can count"))
             })
         };
-        let (given_frames, frames) = (count(walk.given.len())?, count(n_frames)?);
-        let total = walk.given.len() + n_frames;
+        let (given_frames, latents) = (count(n_given)?, count(n_frames)?);
+        let frames = count(c.pictures(n_frames))?;
+        let total = n_given + n_frames;
+        let decoder = model.decoder.needs(c.latent_grid())?;
+        check_decoder(model, &decoder)?;
         if let Some(window) = config.window.filter(|w| *w < config.sink + c.chunk_frames) {
             return Err(crate::cache::LayoutError::WindowTooSmall {
                 window: window as usize,
@@ -59,14 +65,15 @@ impl Plan {
             }
             .into());
         }
-        let setup = config.cache(c, walk.given.len(), n_frames)?;
+        let setup = config.cache(c, n_given, n_frames)?;
         let shape = c.cache_shape(config.kv, setup.max_frames);
         let (spans_bytes, span_tables, encoder_bytes) = setup
             .spans
             .as_ref()
             .map_or((0, 0, 0), |s| s.bytes(&shape, caps));
         let (activations_bytes, tables) = Activations::bytes(c, c.chunk_frames as usize);
-        let weights_bytes = Dit::bytes(c, config.weights);
+        let activations_bytes = activations_bytes + decoder.activations_bytes;
+        let weights_bytes = Dit::bytes(c, config.weights) + decoder.weights_bytes;
         let cache_bytes = shape.bytes() + Dit::text_bytes(c, config.kv);
         let executor = if caps.kind == Kind::Twin {
             0
@@ -77,16 +84,17 @@ impl Plan {
             tables + shape.table_bytes(caps) + span_tables + encoder_bytes + executor;
         let device_bytes =
             weights_bytes + cache_bytes + spans_bytes + activations_bytes + scratch_bytes;
-        // Reading a chunk's latents back is the largest transient, or a frame of one layer that is kept for going back.
+        // The largest transient is what is read back: a chunk's latents, a picture, or a frame of one layer that is kept for
+        // going back.
         let staging = if caps.kind == Kind::Twin {
             0
         } else {
-            let latents = 4 * c.chunk_frames * c.in_channels * c.latent_height * c.latent_width;
+            let values = 4 * c.chunk_frames * c.in_channels * c.latent_height * c.latent_width;
             let kept = match config.undo_bytes {
                 0 => 0,
                 _ => shape.frame_bytes() / (2 * u64::from(c.layers)),
             };
-            u64::from(latents).max(kept)
+            u64::from(values).max(kept).max(decoder.read_bytes)
         };
         let (height, width) = c.picture_px();
         Ok(Plan {
@@ -94,7 +102,7 @@ impl Plan {
             width,
             height,
             chunk_frames: c.chunk_frames,
-            chunks: frames.div_ceil(c.chunk_frames),
+            chunks: latents.div_ceil(c.chunk_frames),
             steps,
             visible_frames: config.window.map_or(total, |w| total.min(w as usize)),
             kv: setup.spans.as_ref().map(|s| s.pair.name.clone()),
@@ -110,12 +118,14 @@ impl Plan {
             },
             largest: Activations::largest(c, c.chunk_frames as usize)
                 .max(Dit::largest(c, config.weights))
+                .max(decoder.largest_bytes)
                 .max(setup.spans.as_ref().map_or(0, |s| s.largest(&shape))),
             page_fits: shape.page_frames(caps) > 0,
             frame_kv_bytes: shape.frame_bytes() / (2 * u64::from(c.layers)),
             model: model.name.clone(),
             device: caps.title(),
             tier: caps.tier.name().to_owned(),
+            latents,
             frames,
             given_frames,
             fps: c.fps,
@@ -210,6 +220,30 @@ impl Plan {
     }
 }
 
+/// Holds the decoder to the model's latents.
+fn check_decoder(model: &ModelSource, d: &Needs) -> Result<(), Error> {
+    let c = &model.config;
+    let channels = d.channels as u32;
+    let (theirs, ours) = (
+        (channels, channels, d.cell_px, d.cell_frames),
+        (c.in_channels, c.out_channels, c.cell_px, c.cell_frames),
+    );
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::Decoder(format!(
+        "{} takes latents of {channels} channels, {} pixels a side and {} pictures; those of {} have {} channels in and {} out, {} pixels and {} pictures: take the decoder that belongs to the model",
+        model.decoder.name(),
+        d.cell_px,
+        d.cell_frames,
+        model.name,
+        c.in_channels,
+        c.out_channels,
+        c.cell_px,
+        c.cell_frames
+    )))
+}
+
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
 }
@@ -219,20 +253,13 @@ mod tests {
     use super::*;
     use crate::gpu::Device;
     use crate::rollout::ModelSource;
-    use crate::world::film::SeedFilm;
 
     fn plan(caps: &Caps) -> Plan {
-        let film = SeedFilm::load(0).unwrap();
-        let walk = Walk {
-            given: film.frames[..2].to_vec(),
-            given_poses: film.poses[..2].to_vec(),
-            poses: film.poses[2..6].to_vec(),
-        };
         Plan::new(
             caps,
             &ModelSource::rooms().unwrap(),
-            &walk,
-            walk.poses.len(),
+            2,
+            4,
             &Config::default(),
             2,
         )

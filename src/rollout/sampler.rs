@@ -123,6 +123,8 @@ impl Sampler {
     /// The device failed.
     pub fn set_text(&mut self, prompt: &[f32], tape: &mut Tape<'_>) -> Result<(), SamplerError> {
         let format = self.cache.shape().format;
+        // Given back first, so that two prompts never lie on the device.
+        self.text = None;
         self.text = Some(
             self.dit
                 .text(&self.device, &self.act, prompt, format, tape)?,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::event::{Event, MemoryUse, PassKind};
+use super::film::{Cue, Film, check_rows};
 use super::noise::{self, START};
 use super::plan::Plan;
 use super::sampler::{CacheSetup, Sampler, SamplerError};
@@ -15,14 +16,14 @@ use crate::cache::{
     CacheError, Held, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
 };
 use crate::codec::KvPair;
-use crate::decode;
+use crate::decode::{self, Decoder, DecoderSource};
 use crate::frame::Frame;
 use crate::gpu::{Device, Purpose};
-use crate::model::config::{DitConfig, FrameCondition};
+use crate::model::config::{Cross, DitConfig};
 use crate::model::{self, Dit, Tape};
 use crate::ops::{KvFormat, WeightFormat};
 use crate::weights::{self, Weights};
-use crate::world::pose::{N_POSE_FEATURES, Pose, pose_features};
+use crate::world::pose::Pose;
 
 /// A model as it comes from disk or from the binary.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct ModelSource {
     pub config: DitConfig,
     /// Tensors.
     pub weights: Weights,
+    /// What makes pictures of its latents.
+    pub decoder: DecoderSource,
 }
 
 impl ModelSource {
@@ -50,6 +53,7 @@ impl ModelSource {
                 include_str!("../../assets/worlds/rooms/config.json"),
             )?,
             weights: Weights::from_static("rooms", weights)?,
+            decoder: DecoderSource::Pixels,
         })
     }
 
@@ -70,6 +74,7 @@ impl ModelSource {
             name,
             config: parse_config(&path, &text)?,
             weights: Weights::open(&folder.join("weights.safetensors"))?,
+            decoder: DecoderSource::Pixels,
         })
     }
 }
@@ -199,17 +204,6 @@ impl Config {
     }
 }
 
-/// The true frames a demo film starts from, and the way on.
-#[derive(Debug, Clone)]
-pub struct Walk {
-    /// Given frames, at least one.
-    pub given: Vec<Frame>,
-    /// Their poses.
-    pub given_poses: Vec<Pose>,
-    /// Poses of the frames to make; for [`Session::open`] those that are known at the start, maybe none.
-    pub poses: Vec<Pose>,
-}
-
 /// A chunk as it comes out of [`Session::next_chunk`].
 #[derive(Debug)]
 pub struct Chunk {
@@ -224,8 +218,11 @@ pub struct Chunk {
 pub struct Session {
     pub(super) device: Device,
     pub(super) sampler: Sampler,
-    pub(super) walk: Walk,
+    pub(super) film: Film,
     pub(super) plan: Plan,
+    decoder: Box<dyn Decoder>,
+    /// Place of the prompt whose keys and values are set.
+    cue: Option<usize>,
     /// Given frames are in the cache.
     started: bool,
     /// Chunks made.
@@ -246,37 +243,44 @@ impl Session {
     pub fn new(
         device: &Device,
         model: &ModelSource,
-        walk: Walk,
+        film: impl Into<Film>,
         config: &Config,
     ) -> Result<Session, Error> {
-        let frames = walk.poses.len();
-        Session::open(device, model, walk, frames, config)
+        let film = film.into();
+        let frames = film.told();
+        Session::open(device, model, film, frames, config)
     }
 
     /// As [`Session::new`], for a way that is told while the film is made: [`Session::push_poses`] adds to it. The plan is that
-    /// of a film of `most` frames.
+    /// of a film of `most` latent frames.
     ///
     /// # Errors
-    /// As [`Session::new`]; more poses at the start than `most`.
+    /// As [`Session::new`]; more told at the start than `most`; no prompt where one is needed.
     pub fn open(
         device: &Device,
         model: &ModelSource,
-        walk: Walk,
+        film: impl Into<Film>,
         most: usize,
         config: &Config,
     ) -> Result<Session, Error> {
-        let c = &model.config;
-        check_room(walk.poses.len(), most)?;
-        let (schedule, plan) = check(device, model, &walk, most, config)?;
+        let (c, film) = (&model.config, film.into());
+        check_room(film.told(), most)?;
+        let (schedule, plan) = check(device, model, &film, most, config)?;
+        if matches!(&film, Film::Text(script) if script.cues.is_empty()) {
+            return Err(Error::Setting("a film from text needs a prompt".into()));
+        }
         let dit = Dit::load(device, c, &model.weights, config.weights)?;
-        let setup = config.cache(c, walk.given.len(), most)?;
+        let setup = config.cache(c, film.given().len(), most)?;
         let sampler = Sampler::new(device, dit, schedule, c.chunk_frames as usize, &setup)?;
+        let decoder = model.decoder.load(device, c.latent_grid())?;
         Ok(Session {
             device: device.clone(),
             sampler,
-            watch: Watch::new(&walk.given, c.chunk_frames, c.fps),
-            walk,
+            watch: Watch::new(film.given(), c.chunk_frames * c.cell_frames, c.fps),
+            film,
             plan,
+            decoder,
+            cue: None,
             started: false,
             chunks: 0,
             unwritten: None,
@@ -288,28 +292,28 @@ impl Session {
     /// The `plan` event of a session that is not begun: all checks of [`Session::new`], nothing loaded.
     ///
     /// # Errors
-    /// As [`Session::new`].
+    /// As [`Session::new`], but that prompts may be missing.
     pub fn preview(
         device: &Device,
         model: &ModelSource,
-        walk: &Walk,
+        film: &Film,
         config: &Config,
     ) -> Result<Event, Error> {
-        Session::preview_open(device, model, walk, walk.poses.len(), config)
+        Session::preview_open(device, model, film, film.told(), config)
     }
 
     /// The `plan` event of a session that [`Session::open`] would give.
     ///
     /// # Errors
-    /// As [`Session::open`].
+    /// As [`Session::preview`].
     pub fn preview_open(
         device: &Device,
         model: &ModelSource,
-        walk: &Walk,
+        film: &Film,
         most: usize,
         config: &Config,
     ) -> Result<Event, Error> {
-        let (_, plan) = check(device, model, walk, most, config)?;
+        let (_, plan) = check(device, model, film, most, config)?;
         Ok(plan.event())
     }
 
@@ -321,13 +325,36 @@ impl Session {
     /// Tells more of the way.
     ///
     /// # Errors
-    /// More frames than the film was planned for; nothing is changed then.
+    /// More frames than the film was planned for, or a film without a way; nothing is changed then.
     pub fn push_poses(&mut self, poses: &[Pose]) -> Result<(), Error> {
-        check_room(
-            self.walk.poses.len() + poses.len(),
-            self.plan.frames as usize,
-        )?;
-        self.walk.poses.extend_from_slice(poses);
+        check_room(self.film.told() + poses.len(), self.plan.latents as usize)?;
+        match &mut self.film {
+            Film::Walk(walk) => walk.poses.extend_from_slice(poses),
+            Film::Text(_) => {
+                return Err(Error::Setting("a film from text has no way to tell".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets another prompt from the next chunk on, whatever prompts were to come. `rows` are as in [`Cue::rows`].
+    ///
+    /// The cache keeps what the chunks before left in it under their own prompts.
+    ///
+    /// # Errors
+    /// Rows of other sizes than the network takes, or a model without text; nothing is changed then.
+    pub fn set_prompt(&mut self, rows: Vec<f32>) -> Result<(), Error> {
+        check_rows(self.sampler.config(), &rows)?;
+        let chunk = self.chunks;
+        let Film::Text(script) = &mut self.film else {
+            return Err(Error::Setting(
+                "this film is a walk and takes no prompt".into(),
+            ));
+        };
+        script.cues.retain(|cue| cue.chunk < chunk);
+        script.cues.push(Cue { chunk, rows });
+        let last = script.cues.len() - 1;
+        self.cue = self.cue.filter(|at| *at < last);
         Ok(())
     }
 
@@ -391,7 +418,8 @@ impl Session {
     }
 
     /// Runs the given frames on the first call, then makes the next chunk; `None` after the last one, and where the way that
-    /// is told so far does not fill a chunk.
+    /// is told so far does not fill a chunk. A chunk of `n` latent frames gives `n` pictures of each, the film's very first
+    /// latent frame one ([`DitConfig::pictures`]).
     /// `on` hears every event of the chunk.
     ///
     /// # Errors
@@ -400,10 +428,14 @@ impl Session {
     pub fn next_chunk(&mut self, on: &mut dyn FnMut(Event)) -> Result<Option<Chunk>, Error> {
         let chunk_frames = self.plan.chunk_frames as usize;
         let first = self.chunks as usize * chunk_frames;
-        let n_frames = chunk_frames.min((self.plan.frames as usize).saturating_sub(first));
-        if n_frames == 0 || self.walk.poses.len() < first + n_frames {
+        let n_frames = chunk_frames.min((self.plan.latents as usize).saturating_sub(first));
+        if n_frames == 0 || self.film.told() < first + n_frames {
             return Ok(None);
         }
+        let config = self.sampler.config();
+        let first_picture = config.pictures(first);
+        let pictures = (config.pictures(first + n_frames) - first_picture) as u32;
+        let first_picture = first_picture as u32;
         if !self.started {
             self.run_given(on)?;
             self.started = true;
@@ -413,11 +445,17 @@ impl Session {
         on(Event::ChunkStarted {
             chunk: self.chunks,
             chunks: self.plan.chunks,
-            first_frame: first as u32,
-            frames: n_frames as u32,
+            first_frame: first_picture,
+            frames: pictures,
         });
         self.write_unwritten(on)?;
-        let id = (self.walk.given.len() + first) as i64;
+        if self.set_cue(self.chunks)? {
+            on(Event::PromptSet {
+                chunk: self.chunks,
+                first_frame: first_picture,
+            });
+        }
+        let id = (self.film.given().len() + first) as i64;
         let frames = id..id + n_frames as i64;
         self.denoise(first, frames.clone(), on)?;
         self.unwritten = Some(frames);
@@ -437,8 +475,8 @@ impl Session {
         self.keep_past(latents);
         on(Event::FramesReady {
             chunk: index,
-            first_frame: first as u32,
-            frames: n_frames as u32,
+            first_frame: first_picture,
+            frames: pictures,
             secs: started.elapsed().as_secs_f64(),
         });
         on(Event::Memory(self.memory()));
@@ -488,11 +526,11 @@ impl Session {
 
     /// Runs every given frame once, in order: its keys and values are all that the film knows of the place.
     fn run_given(&mut self, on: &mut dyn FnMut(Event)) -> Result<(), Error> {
-        for i in 0..self.walk.given.len() {
+        for i in 0..self.film.given().len() {
             let (t0, frames) = (Instant::now(), i as i64..i as i64 + 1);
-            self.sampler
-                .begin(frames.clone(), &decode::from_frame(&self.walk.given[i]))?;
-            let poses = pose_features(self.walk.given_poses[i]);
+            let latents = decode::from_frame(&self.film.given()[i]);
+            self.sampler.begin(frames.clone(), &latents)?;
+            let poses = self.film.given_pose(i);
             self.sampler.write_cache(frames, &poses)?;
             self.sampler.wait()?;
             let timestep = self.sampler.schedule().context_timestep;
@@ -514,8 +552,10 @@ impl Session {
             return Ok(());
         };
         let t0 = Instant::now();
-        let first = frames.start as usize - self.walk.given.len();
-        let poses = self.poses(first, (frames.end - frames.start) as usize);
+        let first = frames.start as usize - self.film.given().len();
+        let poses = self.film.poses(first, (frames.end - frames.start) as usize);
+        // Under the prompt that the chunk was made with.
+        self.set_cue(self.chunks - 1)?;
         self.sampler.write_cache(frames, &poses)?;
         self.sampler.wait()?;
         let (steps, timestep) = (self.plan.steps, self.sampler.schedule().context_timestep);
@@ -547,7 +587,7 @@ impl Session {
         };
         let scale = self.sampler.schedule().noise_scale;
         self.sampler.begin(frames.clone(), &draw(START, scale))?;
-        let poses = self.poses(first, (frames.end - frames.start) as usize);
+        let poses = self.film.poses(first, (frames.end - frames.start) as usize);
         for step in 0..self.plan.steps {
             let t0 = Instant::now();
             let mut again = || draw(START + 1 + step, 1.0);
@@ -571,15 +611,26 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn poses(&self, first: usize, n_frames: usize) -> Vec<f32> {
-        self.walk.poses[first..first + n_frames]
-            .iter()
-            .flat_map(|p| pose_features(*p))
-            .collect()
+    /// Sets the prompt of a chunk; whether it was not set yet.
+    pub(super) fn set_cue(&mut self, chunk: u32) -> Result<bool, Error> {
+        let Film::Text(script) = &self.film else {
+            return Ok(false);
+        };
+        let at = script.cue(chunk);
+        if self.cue == Some(at) {
+            return Ok(false);
+        }
+        let mut rows = script.cues[at].rows.clone();
+        if let Cross::Separate { text_dim, text_len } = self.sampler.config().cross {
+            rows.resize((text_dim * text_len) as usize, 0.0);
+        }
+        self.sampler.set_text(&rows, &mut Tape::blank())?;
+        self.cue = Some(at);
+        Ok(true)
     }
 
-    fn pictures(&self, first: usize, latents: &[f32]) -> Result<Vec<Frame>, Error> {
-        decode::to_frames(latents, self.plan.width, self.plan.height).ok_or(Error::BadFrames {
+    fn pictures(&mut self, first: usize, latents: &[f32]) -> Result<Vec<Frame>, Error> {
+        self.decoder.decode(latents)?.ok_or(Error::BadFrames {
             frame: first,
             chunk: self.chunks,
             device: self.device.caps().title(),
@@ -591,14 +642,26 @@ impl Session {
 fn check(
     device: &Device,
     model: &ModelSource,
-    walk: &Walk,
+    film: &Film,
     frames: usize,
     config: &Config,
 ) -> Result<(Schedule, Plan), Error> {
-    check_walk(&model.config, walk, frames)?;
+    film.check(&model.config, frames)?;
+    if matches!(film, Film::Text(_)) && 0 < config.undo_bytes {
+        return Err(Error::Setting(
+            "a film from text cannot be cut back: its decoder remembers what it has seen".into(),
+        ));
+    }
     let schedule = Schedule::new(&model.config, config.steps).map_err(Error::Setting)?;
     let passes = schedule.steps.len() as u32;
-    let plan = Plan::new(device.caps(), model, walk, frames, config, passes)?;
+    let plan = Plan::new(
+        device.caps(),
+        model,
+        film.given().len(),
+        frames,
+        config,
+        passes,
+    )?;
     plan.check_fits(device.caps())?;
     Ok((schedule, plan))
 }
@@ -611,46 +674,6 @@ fn check_room(frames: usize, most: usize) -> Result<(), Error> {
     Err(Error::Setting(format!(
         "a way of {frames} frames is longer than the {most} that the film was planned for; start a longer film"
     )))
-}
-
-fn check_walk(c: &DitConfig, walk: &Walk, frames: usize) -> Result<(), Error> {
-    let setting = |text: String| Err(Error::Setting(text));
-    let FrameCondition::Pose { dim } = c.frame_condition else {
-        return setting("this model takes no camera path; only demo worlds do".into());
-    };
-    let (height, width) = c.picture_px();
-    if dim as usize != N_POSE_FEATURES {
-        return setting(format!(
-            "the model takes {dim} pose features, this version makes {N_POSE_FEATURES}"
-        ));
-    }
-    if (c.in_channels, c.out_channels) != (3, 3) {
-        return setting(format!(
-            "a pixel world has 3 channels, this model {} in and {} out",
-            c.in_channels, c.out_channels
-        ));
-    }
-    if walk.given.is_empty() || walk.given.len() != walk.given_poses.len() {
-        return setting(format!(
-            "{} given frames with {} poses; at least one of each is needed",
-            walk.given.len(),
-            walk.given_poses.len()
-        ));
-    }
-    if frames == 0 {
-        return setting("no frames to make; ask for at least one".into());
-    }
-    match walk
-        .given
-        .iter()
-        .find(|f| (f.width, f.height) != (width, height))
-    {
-        Some(f) => setting(format!(
-            "given frames are {}x{}, the model makes {width}x{height}",
-            f.width, f.height
-        )),
-        None => Ok(()),
-    }
 }
 
 /// Why a rollout was refused or stopped.
@@ -695,6 +718,9 @@ pub enum Error {
     /// The plan does not fit the device.
     #[error("{0}")]
     WouldNotFit(String),
+    /// A decoder that is not the model's.
+    #[error("{0}")]
+    Decoder(String),
     /// A dump of keys and values.
     #[error(transparent)]
     Dump(#[from] crate::dump::Error),
@@ -717,6 +743,16 @@ impl From<model::Error> for Error {
         match e {
             model::Error::Gpu(e) => Error::Gpu(e),
             model::Error::Weights(e) => Error::Weights(e),
+        }
+    }
+}
+
+impl From<decode::Error> for Error {
+    fn from(e: decode::Error) -> Self {
+        match e {
+            decode::Error::Gpu(e) => Error::Gpu(e),
+            decode::Error::Weights(e) => Error::Weights(e),
+            e @ decode::Error::Shape { .. } => Error::Decoder(e.to_string()),
         }
     }
 }

@@ -70,7 +70,8 @@ impl Session {
             )));
         }
         let frames = chunks as usize * self.plan.chunk_frames as usize;
-        let id = (self.walk.given.len() + frames) as i64;
+        let pictures = self.sampler.config().pictures(frames);
+        let id = (self.film.given().len() + frames) as i64;
         let latents = match chunks.checked_sub(1) {
             None => &[],
             Some(last) => match self.past.of(last) {
@@ -83,14 +84,14 @@ impl Session {
         if self.sampler.back_before(id, latents)? {
             let whole = i64::from(self.plan.chunk_frames);
             self.unwritten = (chunks > 0).then_some(id - whole..id);
-            self.walk.poses.truncate(frames);
+            self.film.cut(frames);
             self.chunks = chunks;
             self.past.cut(chunks);
-            self.watch.cut(frames);
+            self.watch.cut(pictures);
         }
         on(Event::CutBack {
             chunks,
-            frames: frames as u32,
+            frames: pictures as u32,
         });
         on(Event::Memory(self.memory()));
         on(Event::Kv(Box::new(self.kv())));
@@ -102,7 +103,7 @@ impl Session {
         let Some(frame) = self.sampler.cache().undo_reach() else {
             return self.chunks;
         };
-        let made = frame - self.walk.given.len() as i64;
+        let made = frame - self.film.given().len() as i64;
         let chunk = u32::try_from(made.max(0) / i64::from(self.plan.chunk_frames));
         match chunk.unwrap_or(self.chunks) {
             0 if self.past.first == 0 => 0,

@@ -47,6 +47,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A list of prompts that cannot be followed.
+    #[error("the list of prompts cannot be used ({what}): {path:?}")]
+    Prompts {
+        /// What is wrong, and where.
+        what: String,
+        /// The file, or what stands for it.
+        path: PathBuf,
+    },
     /// A prompt beyond all use.
     #[error("the prompt has {bytes} bytes, at most {limit} are taken; shorten it")]
     PromptTooLong {

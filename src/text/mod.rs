@@ -1,4 +1,4 @@
-//! Prompts: cleaned, cut into tokens, encoded by UMT5 on the device, kept in files.
+//! Prompts: listed over a film, cleaned, cut into tokens, encoded by UMT5 on the device, kept in files.
 //!
 //! What is left out: what the network makes of the embeddings, which is `model`'s.
 
@@ -7,6 +7,7 @@ mod clean;
 mod embeddings;
 mod entities;
 mod error;
+mod prompts;
 mod proto;
 mod tokenizer;
 mod umt5;
@@ -16,5 +17,6 @@ pub use embeddings::{
     EmbeddingCache, Embeddings, MergedPadding, Prompted, Source, embed, merge_padding,
 };
 pub use error::Error;
+pub use prompts::{MAX_PROMPTS, Placed, Prompts, Shot, When};
 pub use tokenizer::{MAX_PROMPT, Tokenizer, Tokens};
 pub use umt5::{Umt5, Umt5Bytes, Umt5Config, Watch, bias_by_distance, bucket};

@@ -13,6 +13,7 @@ mod check;
 mod codec;
 mod device;
 mod dit;
+mod e2e;
 mod file;
 mod pickle;
 mod rope;
@@ -113,6 +114,7 @@ fn selfforcing_has_something_to_check() {
     let any = ["rope", "scheduler"].iter().any(has)
         || has(&"weights_dit") && ROLLOUTS.iter().any(has)
         || has(&"weights_t5") && has(&"t5")
+        || has(&"weights_t5") && has(&"weights_dit") && has(&"e2e")
         || has(&"weights_taehv") && has(&"taehv")
         || ["prompt_clean.json", "tokenizer/expected.json"]
             .iter()
@@ -378,6 +380,51 @@ fn selfforcing_t5_parts() {
         WeightFormat::F32,
         Some(8192),
     );
+}
+
+fn from_text(title: &str, on: On, storage: Storage) {
+    let tol = match storage.weights {
+        WeightFormat::F32 => F32,
+        _ => F16,
+    };
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, "e2e.safetensors", title, tol) else {
+        return;
+    };
+    let (Some(encoder), Some(network)) = (
+        set.file("weights_t5.safetensors"),
+        set.file("weights_dit.safetensors"),
+    ) else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    let files = [encoder.as_path(), network.as_path()];
+    if e2e::run(&mut check, &set.config(), files, &device, storage).is_none() {
+        check.stop();
+    }
+    check.finish();
+}
+
+#[test]
+fn selfforcing_e2e() {
+    from_text("selfforcing_e2e", On::Best, FULL);
+}
+
+#[test]
+fn selfforcing_e2e_portable() {
+    from_text("selfforcing_e2e_portable", On::Portable, FULL);
+}
+
+#[test]
+fn selfforcing_e2e_twin() {
+    from_text("selfforcing_e2e_twin", On::Twin, FULL);
+}
+
+#[test]
+fn selfforcing_e2e_f16() {
+    from_text("selfforcing_e2e_f16", On::Best, HALF);
 }
 
 fn decoder(title: &str, on: On) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use longtake::decode::Taehv;
+use longtake::decode::{Decoder as _, Taehv};
 use longtake::gpu::Device;
 use longtake::weights::Weights;
 

@@ -7,6 +7,7 @@ mod hub;
 mod kill;
 mod kv;
 mod selftest;
+mod text;
 mod usage;
 
 use std::ffi::OsStr;

@@ -14,4 +14,5 @@ mod rollout;
 mod shaders;
 mod support;
 mod text;
+mod text_film;
 mod undo;

@@ -68,9 +68,10 @@ impl Fault {
                 ("No such device".to_owned(), "", false)
             }
             Error::Gpu(_) => ("The device reported an error".to_owned(), self_check, true),
-            Error::NoModel { .. } | Error::Config { .. } | Error::Weights(_) => {
-                ("The model cannot be read".to_owned(), "", false)
-            }
+            Error::NoModel { .. }
+            | Error::Config { .. }
+            | Error::Weights(_)
+            | Error::Decoder(_) => ("The model cannot be read".to_owned(), "", false),
             Error::Dump(_) => ("Keys and values could not be written".to_owned(), "", false),
             Error::Setting(_) | Error::Window(_) => {
                 ("These settings do not go together".to_owned(), "", false)

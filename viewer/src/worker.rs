@@ -608,7 +608,8 @@ fn settle(job: &Job) -> Result<(ModelSource, SeedFilm, Walk, rollout::Config), F
 
 fn plan(device: &Device, job: &Job) -> Result<Event, Fault> {
     let (model, _, walk, config) = settle(job)?;
-    Session::preview_open(device, &model, &walk, job.most, &config).map_err(|e| Fault::of(&e))
+    Session::preview_open(device, &model, &walk.into(), job.most, &config)
+        .map_err(|e| Fault::of(&e))
 }
 
 /// A film in the making.

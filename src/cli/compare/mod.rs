@@ -139,7 +139,7 @@ fn check(args: &CompareArgs, scenes: &[Scene], device: &Device) -> anyhow::Resul
     for scene in scenes {
         for setting in std::iter::once(&args.against).chain(&args.kv) {
             let config = run::config(args, 0, setting)?;
-            Session::preview(device, &scene.model, &scene.walk, &config)
+            Session::preview(device, &scene.model, &scene.walk.clone().into(), &config)
                 .with_context(|| format!("{setting}"))?;
         }
     }

@@ -46,7 +46,7 @@ pub(super) fn of(
         width: first.map_or(0, |s| s.width),
         height: first.map_or(0, |s| s.height),
         chunk_frames: first.map_or(0, |s| s.model.config.chunk_frames),
-        steps: first.map_or(0, |s| s.steps(&args.network)),
+        steps: first.map_or(0, |s| job::steps(&s.model.config, &args.network)),
         weights: word(args.network.weights.unwrap_or(Precision::F16)),
         window: config.window,
         sink: config.sink,

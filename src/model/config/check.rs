@@ -202,6 +202,7 @@ impl DitConfig {
             ("height in latent cells", self.latent_height, MAX_SIZE),
             ("width in latent cells", self.latent_width, MAX_SIZE),
             ("cell_px", self.cell_px, MAX_COUNT),
+            ("cell_frames", self.cell_frames, MAX_COUNT),
             ("fps", self.fps, MAX_COUNT),
         ] {
             if found == 0 || limit < found {

@@ -99,6 +99,7 @@ pub(super) fn tiny(text: &str) -> Result<DitConfig, Error> {
         latent_height: model.height,
         latent_width: model.width,
         cell_px: 1,
+        cell_frames: 1,
         fps,
     };
     config.check()?;

@@ -1,0 +1,404 @@
+//! Which files a text model is made of, and where they lie: a preset's in the cache of downloads, a folder's, or those around
+//! one file of weights.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use longtake::model::config::DitConfig;
+use longtake::model::preset::{ModelFile, Part, PositionKind, Preset, Span};
+
+use crate::cli::fault::Fault;
+use crate::cli::models;
+use crate::cli::store::{self, Store};
+
+/// Endings of files of weights, the best one first.
+const WEIGHTS: [&str; 3] = ["safetensors", "pt", "pth"];
+/// The tokenizer's file, in a folder of one's own as in a published one.
+const TOKENIZER: &str = "spiece.model";
+/// The preset of files that no preset knows by name.
+const USUAL: &str = "self-forcing";
+/// Bytes at each end of an encoder's file that tell it apart from others.
+const SAMPLE: u64 = 1 << 20;
+
+/// A text model, as far as its files are here.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Name shown to people and stored in recipes.
+    pub(super) name: String,
+    /// The preset that it is run by; none for a folder that says its own sizes.
+    pub(super) preset: Option<&'static Preset>,
+    pub(super) config: DitConfig,
+    /// Latent frames that attention sees, and the first ones that never leave it.
+    pub(super) window: Option<u32>,
+    pub(super) sink: u32,
+    /// Parts of a checkpoint that may hold the network.
+    pub(super) parts: Vec<String>,
+    pub(super) generator: Option<PathBuf>,
+    pub(super) encoder: Option<PathBuf>,
+    pub(super) tokenizer: Option<PathBuf>,
+    pub(super) taehv: Option<PathBuf>,
+    /// What the encoder is called where encoded prompts are kept.
+    pub(super) encoder_name: String,
+    /// What the user should hear.
+    pub(super) note: Option<String>,
+}
+
+/// What `--model` names.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::cli) enum Named {
+    /// A published model.
+    Preset(&'static Preset),
+    /// A folder with published files, and the preset that they are of.
+    Snapshot(PathBuf, &'static Preset),
+    /// A folder that says its own sizes.
+    Folder(PathBuf),
+    /// A file of weights.
+    File(PathBuf),
+}
+
+impl Named {
+    /// The text model called `name`; none where it is a demo world or nothing at all.
+    pub(in crate::cli) fn of(name: &str) -> Option<Named> {
+        if let Some(preset) = Preset::named(name) {
+            return Some(Named::Preset(preset));
+        }
+        let path = PathBuf::from(name);
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        if path.is_file() {
+            return WEIGHTS.contains(&ending).then_some(Named::File(path));
+        }
+        let has = |preset: &&Preset| {
+            generator(preset).is_some_and(|file| store::in_folder(&path, file).is_some())
+        };
+        if let Some(preset) = Preset::all().iter().find(has) {
+            return Some(Named::Snapshot(path, preset));
+        }
+        let text = fs::read_to_string(path.join("config.json")).ok()?;
+        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+        json.get("dit").is_some().then_some(Named::Folder(path))
+    }
+
+    /// Its files and sizes. `preset`: how weights without a name are run.
+    ///
+    /// # Errors
+    /// A preset that there is not or that this version cannot run, a config that makes no network.
+    pub(super) fn find(
+        &self,
+        preset: Option<&str>,
+        comfyui: Option<PathBuf>,
+    ) -> anyhow::Result<Found> {
+        let asked = preset.map(models::preset).transpose()?;
+        if let (Some(asked), Named::Preset(own)) = (asked, self)
+            && asked != *own
+        {
+            return Err(Fault::Usage(format!(
+                "--model {} and --preset {} are two models; give one of them",
+                own.name, asked.name
+            ))
+            .into());
+        }
+        match self {
+            Named::Preset(preset) => {
+                let store = models::store(comfyui)?;
+                published(preset, preset.name.clone(), |file| store.find(file))
+            }
+            Named::Snapshot(folder, own) => {
+                let store = Store::from_env(comfyui);
+                published(asked.unwrap_or(own), name_of(folder), |file| {
+                    let here = store::in_folder(folder, file);
+                    here.or_else(|| store.as_ref()?.find(file))
+                })
+            }
+            Named::File(path) => {
+                let store = Store::from_env(comfyui);
+                let folder = path.parent().unwrap_or(Path::new("."));
+                let known = || Preset::all().iter().find(|p| is_generator(p, path));
+                let preset = match asked.or_else(known) {
+                    Some(preset) => preset,
+                    None => models::preset(USUAL)?,
+                };
+                let mut found = published(preset, name_of(path), |file| match file.part {
+                    Part::Generator => Some(path.clone()),
+                    _ => store::in_folder(folder, file).or_else(|| store.as_ref()?.find(file)),
+                })?;
+                if asked.is_none() && known().is_none() {
+                    found.note = Some(format!(
+                        "no preset knows {path:?} by name; it is run as {USUAL}, --preset says otherwise"
+                    ));
+                }
+                Ok(found)
+            }
+            Named::Folder(folder) => {
+                if let Some(asked) = asked {
+                    return Err(Fault::Usage(format!(
+                        "--preset {}: {folder:?} says its own sizes and steps in config.json",
+                        asked.name
+                    ))
+                    .into());
+                }
+                own(folder)
+            }
+        }
+    }
+}
+
+impl Found {
+    /// Refuses what is not whole: names what is missing and how to get it.
+    ///
+    /// # Errors
+    /// [`Fault::NotFetched`] if anything is.
+    pub(super) fn check(&self, needs_tokenizer: bool, needs_encoder: bool) -> Result<(), Fault> {
+        let parts = [
+            (true, &self.generator, "generator"),
+            (needs_tokenizer, &self.tokenizer, "tokenizer"),
+            (needs_encoder, &self.encoder, "text_encoder"),
+            (true, &self.taehv, "taehv"),
+        ];
+        let missing: Vec<&str> = parts
+            .iter()
+            .filter(|(needed, path, _)| *needed && path.is_none())
+            .map(|(.., part)| *part)
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let name = &self.name;
+        Err(Fault::NotFetched(match self.preset {
+            Some(preset) => {
+                let files: Vec<String> = missing
+                    .iter()
+                    .map(|part| format!("{} ({})", part.replace('_', " "), file_of(preset, part)))
+                    .collect();
+                format!(
+                    "{name} is not whole here, it lacks {}; run: longtake fetch {}",
+                    files.join(", "),
+                    preset.name
+                )
+            }
+            None => {
+                let file = |part: &&str| match *part {
+                    "tokenizer" => TOKENIZER.to_owned(),
+                    part => format!("{part}.safetensors (or .pt, .pth)"),
+                };
+                let files: Vec<String> = missing.iter().map(file).collect();
+                format!("the model folder {name:?} lacks {}", files.join(", "))
+            }
+        }))
+    }
+}
+
+/// Name of the preset's file for a part.
+fn file_of(preset: &Preset, part: &str) -> &'static str {
+    let is_it = |file: &&ModelFile| match part {
+        "generator" => file.part == Part::Generator,
+        "taehv" => file.part == Part::Taehv,
+        "tokenizer" => is_tokenizer(file),
+        _ => file.part == Part::Text && !is_tokenizer(file),
+    };
+    preset.files().find(is_it).map_or("?", ModelFile::file_name)
+}
+
+fn is_tokenizer(file: &ModelFile) -> bool {
+    file.part == Part::Text && file.file_name() == TOKENIZER
+}
+
+fn generator(preset: &Preset) -> Option<&'static ModelFile> {
+    preset.files().find(|file| file.part == Part::Generator)
+}
+
+/// Whether the preset's network goes by the name of `path`.
+fn is_generator(preset: &Preset, path: &Path) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+    generator(preset).is_some_and(|file| {
+        file.file_name() == name || file.comfyui.iter().any(|known| known == name)
+    })
+}
+
+/// The last part of a path without its ending: what a model of one's own is called.
+fn name_of(path: &Path) -> String {
+    // `.` and `..` have no name to show, the folder behind them has.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = match path.is_dir() {
+        true => path.file_name(),
+        false => path.file_stem(),
+    };
+    name.map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
+}
+
+fn published(
+    preset: &'static Preset,
+    name: String,
+    find: impl Fn(&ModelFile) -> Option<PathBuf>,
+) -> anyhow::Result<Found> {
+    check_preset(preset)?;
+    let place = |is_it: &dyn Fn(&ModelFile) -> bool| {
+        let file = preset.files().find(|file| is_it(file));
+        file.and_then(&find)
+    };
+    let is_encoder = |file: &ModelFile| file.part == Part::Text && !is_tokenizer(file);
+    let encoder_name = preset
+        .files()
+        .find(|file| is_encoder(file))
+        .map_or_else(String::new, |file| format!("{}/{}", file.repo, file.path));
+    Ok(Found {
+        name,
+        preset: Some(preset),
+        config: preset.config(),
+        window: match preset.window {
+            Span::Frames(n) => Some(n),
+            Span::Named(_) => None,
+        },
+        sink: preset.sink,
+        parts: preset.parts.clone(),
+        generator: place(&|file| file.part == Part::Generator),
+        encoder: place(&is_encoder),
+        tokenizer: place(&is_tokenizer),
+        taehv: place(&|file| file.part == Part::Taehv),
+        encoder_name,
+        note: None,
+    })
+}
+
+/// Presets are data; what this version cannot do of them is refused by name.
+fn check_preset(preset: &Preset) -> Result<(), Fault> {
+    let lacks = |preset: &Preset| -> Vec<&str> {
+        [
+            (preset.lora.is_some(), "a LoRA"),
+            (
+                preset.positions == PositionKind::Relative,
+                "relative positions",
+            ),
+            (
+                preset.ema_sink.is_some(),
+                "a sink that takes in what leaves",
+            ),
+            (
+                preset.first_chunk_steps.is_some(),
+                "steps of its own for the first chunk",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(needed, what)| needed.then_some(what))
+        .collect()
+    };
+    let needs = lacks(preset);
+    if needs.is_empty() {
+        return Ok(());
+    }
+    let others: Vec<&str> = Preset::all()
+        .iter()
+        .filter(|p| lacks(p).is_empty())
+        .map(|p| p.name.as_str())
+        .collect();
+    Err(Fault::Usage(format!(
+        "--model: {} needs {}, which this version cannot do yet; it runs {}",
+        preset.name,
+        needs.join(" and "),
+        others.join(", ")
+    )))
+}
+
+/// A folder with a config of its own: `generator`, `text_encoder` and `taehv` as files of weights, and the tokenizer.
+fn own(folder: &Path) -> anyhow::Result<Found> {
+    let path = folder.join("config.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("--model: {path:?}"))?;
+    let config = DitConfig::from_selfforcing_json(&text)
+        .map_err(|why| Fault::Usage(format!("--model: {path:?}: {why}")))?;
+    let weights = |stem: &str| {
+        let paths = WEIGHTS.map(|ending| folder.join(format!("{stem}.{ending}")));
+        paths.into_iter().find(|path| path.is_file())
+    };
+    let encoder = weights("text_encoder");
+    let encoder_name = match &encoder {
+        Some(path) => fingerprint(path).with_context(|| format!("--model: {path:?}"))?,
+        None => String::new(),
+    };
+    Ok(Found {
+        name: name_of(folder),
+        preset: None,
+        config,
+        window: None,
+        sink: 0,
+        parts: vec!["generator_ema".to_owned(), "generator".to_owned()],
+        generator: weights("generator"),
+        encoder,
+        tokenizer: Some(folder.join(TOKENIZER)).filter(|path| path.is_file()),
+        taehv: weights("taehv"),
+        encoder_name,
+        note: None,
+    })
+}
+
+/// A name for an encoder that nobody published: its size and 64 bits of FNV-1a over both ends of its file.
+fn fingerprint(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    file.by_ref().take(SAMPLE).read_to_end(&mut bytes)?;
+    file.seek(SeekFrom::Start(len.saturating_sub(SAMPLE)))?;
+    file.take(SAMPLE).read_to_end(&mut bytes)?;
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Ok(format!("own-{len}-{hash:016x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_named_and_what_they_lack_is_said() {
+        for preset in Preset::all() {
+            assert_eq!(Named::of(&preset.name), Some(Named::Preset(preset)));
+        }
+        assert_eq!(Named::of("rooms"), None);
+        assert_eq!(Named::of("Cargo.toml"), None);
+        assert_eq!(Named::of("src"), None);
+        let refused = |name: &str| {
+            let preset = Preset::named(name).unwrap();
+            check_preset(preset).unwrap_err().to_string()
+        };
+        let text = refused("longlive-infinity");
+        assert!(text.contains("a LoRA and relative positions"), "{text}");
+        assert!(text.contains("it runs self-forcing, "), "{text}");
+        assert!(refused("reward-forcing").contains("a sink that takes in"));
+        assert!(refused("causal-forcing-pp-2step").contains("first chunk"));
+        assert!(check_preset(Preset::named("causvid-3step").unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_run_by_the_preset_that_knows_its_name() {
+        let folder = std::env::temp_dir().join(format!("longtake-files-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let find = |name: &str, preset: Option<&str>| {
+            let path = folder.join(name);
+            fs::write(&path, "").unwrap();
+            let named = Named::of(path.to_str().unwrap()).unwrap();
+            let found = named.find(preset, None).unwrap();
+            let preset = found.preset.unwrap().name.clone();
+            assert_eq!(found.generator, Some(path));
+            (preset, found.note.is_some())
+        };
+        let causal = "framewise-1step.pt";
+        assert_eq!(
+            find("self_forcing_dmd.pt", None),
+            ("self-forcing".into(), false)
+        );
+        assert_eq!(
+            find("mine.safetensors", None),
+            ("self-forcing".into(), true)
+        );
+        let asked = find("mine.safetensors", Some("causvid-4step"));
+        assert_eq!(asked, ("causvid-4step".into(), false));
+        fs::write(folder.join(causal), "").unwrap();
+        let named = Named::of(folder.join(causal).to_str().unwrap()).unwrap();
+        assert!(named.find(None, None).is_err());
+        // With two files that presets know, the first preset of the list is taken.
+        let named = Named::of(folder.to_str().unwrap()).unwrap();
+        assert!(matches!(named, Named::Snapshot(_, p) if p.name == "self-forcing"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
