@@ -244,7 +244,8 @@ impl Dit {
             pass.n_frames() <= act.n_frames && pass.n_frames() > 0,
             "frames of a pass"
         );
-        let own: Vec<(i64, u32)> = pass.frames.clone().map(|f| (f, 0)).collect();
+        let turned_by = |f| (cache.position(f), 0);
+        let own: Vec<(i64, u32)> = pass.frames.clone().map(turned_by).collect();
         act.positions.set_frames(device, &own);
         self.condition(device, act, pass, tape)?;
         self.embed(device, act, pass, tape)?;

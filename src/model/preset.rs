@@ -250,6 +250,7 @@ impl Preset {
             chunk_frames: self.chunk,
             sampler: SamplerConfig::Renoise {
                 steps: self.steps.clone(),
+                first_chunk_steps: self.first_chunk_steps.clone(),
                 warp: self.warp,
                 shift: self.shift,
                 context_t: self.context_t,

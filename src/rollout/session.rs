@@ -158,6 +158,7 @@ impl Config {
             span_chunks: coded.map_or(0, |c| chunks(c.span.unwrap_or(SPAN_FRAMES)).max(1)),
             recent_chunks: coded.map_or(0, |c| chunks(c.recent)),
             exact_sink: coded.map_or(0, |c| c.sink as usize),
+            ..Policy::default()
         }
     }
 
@@ -548,7 +549,8 @@ impl Session {
         let scale = self.sampler.schedule().noise_scale;
         self.sampler.begin(frames.clone(), &draw(START, scale))?;
         let poses = self.poses(first, (frames.end - frames.start) as usize);
-        for step in 0..self.plan.steps {
+        let steps = self.sampler.schedule().steps_from(frames.start).to_vec();
+        for (step, s) in (0..).zip(&steps) {
             let t0 = Instant::now();
             let mut again = || draw(START + 1 + step, 1.0);
             self.sampler.denoise(
@@ -563,8 +565,8 @@ impl Session {
                 kind: PassKind::Denoise,
                 chunk: self.chunks,
                 pass: step,
-                passes: self.plan.steps + 1,
-                timestep: self.sampler.schedule().steps[step as usize].timestep,
+                passes: steps.len() as u32 + 1,
+                timestep: s.timestep,
                 secs: t0.elapsed().as_secs_f64(),
             });
         }
@@ -737,7 +739,9 @@ impl From<CacheError> for Error {
             CacheError::Gpu(e) => Error::Gpu(e),
             CacheError::Layout(e) => Error::Window(e),
             CacheError::Codec(text) => Error::Setting(text),
-            e @ CacheError::NoWayBack { .. } => Error::Setting(e.to_string()),
+            e @ (CacheError::NoWayBack { .. } | CacheError::CodedRenewal) => {
+                Error::Setting(e.to_string())
+            }
             e @ CacheError::NoRoom { .. } => Error::WouldNotFit(e.to_string()),
             e @ CacheError::NotNumbers { .. } => Error::Cache(e.to_string()),
         }

@@ -14,6 +14,7 @@ mod codec;
 mod device;
 mod dit;
 mod file;
+mod modes;
 mod pickle;
 mod rope;
 mod scheduler;
@@ -32,6 +33,8 @@ const SETS: [&str; 3] = ["codec", "selfforcing", "tiny/rooms"];
 
 /// Share of a tensor's maximum that f32 arithmetic may be off by, after whole roll-outs.
 const F32: f64 = 1e-4;
+/// Of `family`: a sink updated a pass too late is not much farther off than [`F32`].
+const FAMILY: f64 = 2e-5;
 /// The same with weights, keys and values in half floats.
 const F16: f64 = 2e-2;
 /// The demo world: six layers deep, two passes a frame.
@@ -51,7 +54,14 @@ const HALF: Storage = Storage {
 };
 
 /// Files of `selfforcing` that need the network's weights.
-const ROLLOUTS: [&str; 4] = ["dit", "dit_kv_override", "dit_window", "dit_window2"];
+const ROLLOUTS: [&str; 6] = [
+    "dit",
+    "dit_kv_override",
+    "dit_presets",
+    "dit_window",
+    "dit_window2",
+    "family",
+];
 
 fn ops(file: &str, run: fn(&mut Check, &longtake::gpu::Device), title: &str, on: On) {
     let Some(set) = Set::find("selfforcing") else {
@@ -82,6 +92,38 @@ fn rollout(file: &str, title: &str, on: On, storage: Storage) {
     };
     let Some(device) = on.device() else { return };
     if dit::run(&mut check, &set.config(), &weights, file, &device, storage).is_none() {
+        check.stop();
+    }
+    check.finish();
+}
+
+fn modes(
+    file: &str,
+    run: fn(&mut Check, &modes::Files<'_>, &longtake::gpu::Device, Storage) -> Option<()>,
+    title: &str,
+    on: On,
+    storage: Storage,
+) {
+    let tol = match (file, storage.weights) {
+        ("family", WeightFormat::F32) => FAMILY,
+        (_, WeightFormat::F32) => F32,
+        _ => F16,
+    };
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, &format!("{file}.safetensors"), title, tol) else {
+        return;
+    };
+    let Some(weights) = set.file("weights_dit.safetensors") else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    let files = modes::Files {
+        config: &set.config(),
+        weights: &weights,
+    };
+    if run(&mut check, &files, &device, storage).is_none() {
         check.stop();
     }
     check.finish();
@@ -310,6 +352,68 @@ fn selfforcing_dit_window2_pages() {
             ..FULL
         },
     );
+}
+
+/// Tests of one file of roll-outs: best tier, portable, twins, in f32 and in half floats.
+macro_rules! modes {
+    ($($file:literal, $run:path: $best:ident, $portable:ident, $twin:ident, $best_f16:ident, $twin_f16:ident;)*) => {$(
+        #[test]
+        fn $best() {
+            modes($file, $run, stringify!($best), On::Best, FULL);
+        }
+
+        #[test]
+        fn $portable() {
+            modes($file, $run, stringify!($portable), On::Portable, FULL);
+        }
+
+        #[test]
+        fn $twin() {
+            modes($file, $run, stringify!($twin), On::Twin, FULL);
+        }
+
+        #[test]
+        fn $best_f16() {
+            modes($file, $run, stringify!($best_f16), On::Best, HALF);
+        }
+
+        #[test]
+        fn $twin_f16() {
+            modes($file, $run, stringify!($twin_f16), On::Twin, HALF);
+        }
+    )*};
+}
+
+modes! {
+    "dit_presets", modes::presets: selfforcing_dit_presets, selfforcing_dit_presets_portable,
+        selfforcing_dit_presets_twin, selfforcing_dit_presets_f16, selfforcing_dit_presets_twin_f16;
+    "family", modes::family: selfforcing_family, selfforcing_family_portable,
+        selfforcing_family_twin, selfforcing_family_f16, selfforcing_family_twin_f16;
+}
+
+/// Relative positions of frames that lie in spans.
+#[test]
+fn selfforcing_family_relative_coded() {
+    modes(
+        "family",
+        modes::relative,
+        "selfforcing_family_relative_coded",
+        On::Best,
+        Storage {
+            weights: WeightFormat::F16,
+            coded: Some("int8"),
+            ..FULL
+        },
+    );
+}
+
+#[test]
+fn selfforcing_family_refuses_what_takes_exact_frames() {
+    if let Some(set) = Set::find("selfforcing")
+        && let Some(weights) = set.file("weights_dit.safetensors")
+    {
+        modes::refusals(&set.config(), &weights);
+    }
 }
 
 #[test]
