@@ -117,7 +117,7 @@ impl Sampler {
         (c.in_channels * c.latent_height * c.latent_width) as usize
     }
 
-    /// Sets the text: the prompt's rows `[text_len, text_dim]`, zero rows for padding. Passes from now on attend to it; what the cache holds
+    /// Sets the text: the prompt's rows `[row, text_dim]`, see [`Dit::text`]. Passes from now on attend to it; what the cache holds
     /// was made with the text before, see [`Sampler::renew`].
     ///
     /// # Errors
