@@ -6,7 +6,7 @@ mod taehv;
 use std::path::PathBuf;
 
 pub use pixel::{from_frame, to_frames};
-pub use taehv::{Taehv, Watch};
+pub use taehv::{Taehv, Watch, soft_clamp};
 
 /// Why a decoder could not be loaded or run.
 #[derive(Debug, thiserror::Error)]

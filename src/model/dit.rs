@@ -9,6 +9,7 @@ use super::Error;
 use super::activations::Activations;
 use super::config::{Cross, DitConfig};
 use super::load::{self, Block, CrossWeights, Loaded};
+use super::lora::Lora;
 use super::probe::Tape;
 use crate::cache::{CacheShape, KvCache, KvSource};
 use crate::gpu::{Buffer, Device, Purpose};
@@ -116,7 +117,25 @@ impl Dit {
         format: WeightFormat,
     ) -> Result<Dit, Error> {
         Ok(Dit {
-            w: load::load(device, config, weights, format)?,
+            w: load::load(device, config, weights, None, format)?,
+            config: config.clone(),
+        })
+    }
+
+    /// As [`Dit::load`], with a low-rank change worked into the weights, matrix by matrix: what it takes besides is one matrix
+    /// at a time, in f32, on the host and on the device.
+    ///
+    /// # Errors
+    /// As [`Dit::load`]; changed weights that the format cannot hold.
+    pub fn load_changed(
+        device: &Device,
+        config: &DitConfig,
+        weights: &Weights,
+        lora: &Lora,
+        format: WeightFormat,
+    ) -> Result<Dit, Error> {
+        Ok(Dit {
+            w: load::load(device, config, weights, Some(lora), format)?,
             config: config.clone(),
         })
     }

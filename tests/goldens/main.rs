@@ -14,10 +14,12 @@ mod codec;
 mod device;
 mod dit;
 mod file;
+mod lora;
 mod modes;
 mod pickle;
 mod rope;
 mod scheduler;
+mod single;
 mod taehv;
 mod text;
 mod tiny;
@@ -58,13 +60,14 @@ const HALF: Storage = Storage {
 };
 
 /// Files of `selfforcing` that need the network's weights.
-const ROLLOUTS: [&str; 6] = [
+const ROLLOUTS: [&str; 7] = [
     "dit",
     "dit_kv_override",
     "dit_presets",
     "dit_window",
     "dit_window2",
     "family",
+    "ops",
 ];
 
 fn ops(file: &str, run: fn(&mut Check, &longtake::gpu::Device), title: &str, on: On) {
@@ -194,6 +197,57 @@ fn selfforcing_scheduler_twin() {
         "selfforcing_scheduler_twin",
         On::Twin,
     );
+}
+
+fn single(title: &str, on: On) {
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, "ops.safetensors", title, F32) else {
+        return;
+    };
+    let Some(weights) = set.file("weights_dit.safetensors") else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    if single::run(&mut check, &set.config(), &weights, &device).is_none() {
+        check.stop();
+    }
+    check.finish();
+}
+
+#[test]
+fn selfforcing_ops() {
+    single("selfforcing_ops", On::Best);
+}
+
+#[test]
+fn selfforcing_ops_portable() {
+    single("selfforcing_ops_portable", On::Portable);
+}
+
+#[test]
+fn selfforcing_ops_twin() {
+    single("selfforcing_ops_twin", On::Twin);
+}
+
+fn changed(title: &str, on: On) {
+    if let Some(set) = Set::find("selfforcing")
+        && let Some(weights) = set.file("weights_dit.safetensors")
+        && let Some(device) = on.device()
+    {
+        lora::run(&set.config(), &weights, &device, title);
+    }
+}
+
+#[test]
+fn selfforcing_lora() {
+    changed("selfforcing_lora", On::Best);
+}
+
+#[test]
+fn selfforcing_lora_twin() {
+    changed("selfforcing_lora_twin", On::Twin);
 }
 
 #[test]
