@@ -542,6 +542,16 @@ pub enum CacheError {
         "another prompt computes the keys and values of the window anew, which takes an exact cache; start the film with --kv f16, bf16 or f32"
     )]
     CodedRenewal,
+    /// More frames than one pass can have.
+    #[error(
+        "another prompt computes {frames} latent frames anew in one pass, which takes at most {most}; start the film with --window {most} or less"
+    )]
+    LongRenewal {
+        /// Frames that attention sees.
+        frames: usize,
+        /// Frames of a pass at most.
+        most: usize,
+    },
     /// No memory for a page that re-packing needs while the old one is still read.
     #[error("re-packing needs {} for a page; {} are free of {}", mib(*need), mib(have.saturating_sub(*held)), mib(*have))]
     NoRoom {

@@ -53,13 +53,19 @@ pub struct Policy {
     /// What leaves the window is taken in by the sink, of which this share stays: `sink = share sink + (1 - share) frame`,
     /// frame by frame, keys before RoPE and values alike. `None`: the sink stays as it is.
     ///
+    /// Pages of 16 bits round the sum to what they can hold, so that a share smaller than half a step of the sink's value is
+    /// lost.
+    ///
     /// Source: Reward-Forcing, SELF-FORCING 5.7.
     pub ema_sink: Option<f32>,
 }
 
 impl Policy {
-    /// Refuses rules that contradict each other or chunks of `chunk` frames.
-    fn check(&self, chunk: usize) -> Result<(), LayoutError> {
+    /// Holds the rules to each other and to chunks of `chunk` frames.
+    ///
+    /// # Errors
+    /// The window cannot hold sink and chunk, or the sink cannot take in what leaves.
+    pub fn check(&self, chunk: usize) -> Result<(), LayoutError> {
         let Window {
             frames: window,
             sink,

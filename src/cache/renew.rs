@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{CacheError, KvCache};
 use crate::gpu::Device;
+use crate::ops::Positions;
 
 /// What becomes of the sink when the prompt changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +18,20 @@ pub enum Sink {
 
 impl KvCache {
     /// Frames that [`KvCache::renew`] runs again: the newest, as many as attention sees.
-    pub fn renewal(&self) -> Range<i64> {
+    ///
+    /// # Errors
+    /// A coded cache, or more frames than one pass can have.
+    pub fn renewal(&self) -> Result<Range<i64>, CacheError> {
+        if self.spans.is_some() {
+            return Err(CacheError::CodedRenewal);
+        }
+        let (frames, (rows, cols)) = (self.shown.len(), self.shape.grid);
+        let most = Positions::capacity(self.shape.split, rows, cols);
+        if most < frames {
+            return Err(CacheError::LongRenewal { frames, most });
+        }
         let end = self.shown.last().map_or(0, |f| f + 1);
-        end - self.shown.len() as i64..end
+        Ok(end - frames as i64..end)
     }
 
     /// Prepares for one pass over [`KvCache::renewal`], all frames of it at once, which leaves their keys and values in place
@@ -28,12 +40,9 @@ impl KvCache {
     /// to any more.
     ///
     /// # Errors
-    /// A coded cache: nothing is changed then. No frame was stored.
+    /// As [`KvCache::renewal`]; nothing is changed then.
     pub fn renew(&mut self, device: &Device, sink: Sink) -> Result<Range<i64>, CacheError> {
-        if self.spans.is_some() {
-            return Err(CacheError::CodedRenewal);
-        }
-        let frames = self.renewal();
+        let frames = self.renewal()?;
         let stays = self.residency.sink(&self.policy);
         self.thrown = 0..0;
         if stays.start < frames.start {

@@ -75,6 +75,8 @@ impl Plan {
         };
         let scratch_bytes =
             tables + shape.table_bytes(caps) + span_tables + encoder_bytes + executor;
+        let scratch_bytes =
+            scratch_bytes + crate::cache::KvCache::scratch_bytes(&shape, &setup.policy);
         let device_bytes =
             weights_bytes + cache_bytes + spans_bytes + activations_bytes + scratch_bytes;
         // Reading a chunk's latents back is the largest transient, or a frame of one layer that is kept for going back.

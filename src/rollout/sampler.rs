@@ -235,14 +235,18 @@ impl Sampler {
     /// [`Activations::bytes`] of so many frames.
     ///
     /// # Errors
-    /// A coded cache, or no device memory: nothing is changed then. The device failed.
+    /// As [`KvCache::renewal`], or no device memory: nothing is changed then. The device failed.
+    ///
+    /// # Panics
+    /// When there are latents or poses of other frames than those.
     pub fn renew(
         &mut self,
         latents: &[f32],
         poses: &[f32],
         sink: Sink,
     ) -> Result<(), SamplerError> {
-        let n_frames = self.cache.renewal().count();
+        let n_frames = self.cache.renewal()?.count();
+        assert_eq!(latents.len(), n_frames * self.frame_values(), "latents");
         if n_frames == 0 {
             return Ok(());
         }

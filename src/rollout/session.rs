@@ -12,7 +12,7 @@ use super::schedule::Schedule;
 use super::undo::Past;
 use super::watch::{DriftSummary, Seen, Watch};
 use crate::cache::{
-    CacheError, Held, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
+    CacheError, Held, KeyPositions, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
 };
 use crate::codec::KvPair;
 use crate::decode;
@@ -90,6 +90,10 @@ pub struct Config {
     pub window: Option<u32>,
     /// First latent frames that never leave the window.
     pub sink: u32,
+    /// Positions that turn keys and queries.
+    pub positions: KeyPositions,
+    /// Share of itself that the sink keeps when it takes in what leaves the window, see [`Policy::ema_sink`].
+    pub ema_sink: Option<f32>,
     /// Storage of exact keys and values.
     pub kv: KvFormat,
     /// Which keys and values are coded, and how; `None`: all stay exact.
@@ -108,6 +112,8 @@ impl Default for Config {
             seed: 0,
             window: None,
             sink: 0,
+            positions: KeyPositions::Absolute,
+            ema_sink: None,
             kv: KvFormat::F16,
             coded: None,
             weights: WeightFormat::F16,
@@ -158,14 +164,15 @@ impl Config {
             span_chunks: coded.map_or(0, |c| chunks(c.span.unwrap_or(SPAN_FRAMES)).max(1)),
             recent_chunks: coded.map_or(0, |c| chunks(c.recent)),
             exact_sink: coded.map_or(0, |c| c.sink as usize),
-            ..Policy::default()
+            positions: self.positions,
+            ema_sink: self.ema_sink,
         }
     }
 
     /// The cache of a film of these frames: given ones come one by one.
     ///
     /// # Errors
-    /// A window too small for a chunk, codecs that the model's heads cannot have, a span of no frames.
+    /// A window too small for a chunk, a sink that cannot take in what leaves, codecs that the model's heads cannot have, a span of no frames.
     pub(super) fn cache(
         &self,
         model: &DitConfig,
@@ -180,6 +187,9 @@ impl Config {
         let whole = std::iter::repeat_n(chunk, frames / chunk);
         let rest = Some(frames % chunk).filter(|n| *n > 0);
         let chunks = std::iter::repeat_n(1, given).chain(whole).chain(rest);
+        for n in chunks.clone() {
+            policy.check(n)?;
+        }
         let spans = match &self.coded {
             Some(c) => {
                 let dim = model.rope_split().head_dim();
@@ -739,9 +749,9 @@ impl From<CacheError> for Error {
             CacheError::Gpu(e) => Error::Gpu(e),
             CacheError::Layout(e) => Error::Window(e),
             CacheError::Codec(text) => Error::Setting(text),
-            e @ (CacheError::NoWayBack { .. } | CacheError::CodedRenewal) => {
-                Error::Setting(e.to_string())
-            }
+            e @ (CacheError::NoWayBack { .. }
+            | CacheError::CodedRenewal
+            | CacheError::LongRenewal { .. }) => Error::Setting(e.to_string()),
             e @ CacheError::NoRoom { .. } => Error::WouldNotFit(e.to_string()),
             e @ CacheError::NotNumbers { .. } => Error::Cache(e.to_string()),
         }

@@ -325,7 +325,7 @@ fn member(
         let first = (c * chunk) as i64;
         if let Some(sink) = switch.filter(|_| c + 1 == n_chunks) {
             film.prompt("prompt_embeds_2")?;
-            let frames = film.sampler.cache().renewal();
+            let frames = film.sampler.cache().renewal().unwrap();
             let at = |f: i64| f as usize * frame;
             film.sampler
                 .renew(&latents[at(frames.start)..at(frames.end)], &[], sink)

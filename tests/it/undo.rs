@@ -3,8 +3,8 @@
 use longtake::cache::{CacheShape, KvCache, Policy, Sink, SpansPlan, Window};
 use longtake::codec::KvPair;
 use longtake::frame::Frame;
-use longtake::gpu::{Device, Purpose, TierRequest};
-use longtake::ops::{KvFormat, RopeSplit};
+use longtake::gpu::{Device, Kind, Purpose, TierRequest};
+use longtake::ops::{KvFormat, Positions, RopeSplit};
 use longtake::rollout::event::{Event, MemoryUse};
 use longtake::rollout::{Coded, Config, ModelSource, Session, Walk};
 use longtake::world::film::{DEFAULT_FILM, SeedFilm};
@@ -301,6 +301,11 @@ fn a_sink_takes_in_what_leaves_frame_by_frame() {
                     .for_each(|(w, l)| *w = 0.75 * *w + 0.25 * l),
             }
         }
+        if device.caps().kind == Kind::Twin {
+            let scratch = device.ledger().bytes(Purpose::Scratch)
+                - rig.cache.layout().n_pages() as u64 * Positions::BYTES;
+            assert_eq!(scratch, KvCache::scratch_bytes(&rig.shape, &policy));
+        }
         let got = read(&rig, 0);
         let far = got.iter().zip(&want).map(|(g, w)| (g - w).abs());
         let (far, size) = (
@@ -325,7 +330,7 @@ fn a_cache_computed_anew_holds_the_newest_frames_and_has_no_way_back() {
         let mut rig = Rig::new(&Device::twin(), policy, "int4", 20);
         rig.cache.keep_undo(1 << 30);
         (0..9).for_each(|frame| rig.frame(frame));
-        assert_eq!(rig.cache.renewal(), 5..9);
+        assert_eq!(rig.cache.renewal().unwrap(), 5..9);
         let frames = rig.cache.renew(&rig.device, sink).unwrap();
         assert_eq!(frames, 5..9);
         let kept = if sink == Sink::Kept { 0..2 } else { 0..0 };
@@ -341,4 +346,17 @@ fn a_cache_computed_anew_holds_the_newest_frames_and_has_no_way_back() {
         assert!(rig.cache.back_before(&rig.device, 10).unwrap());
         assert_eq!(rig.cache.shown()[2..], [8, 9]);
     }
+}
+
+#[test]
+fn more_frames_than_a_pass_can_have_are_not_computed_anew() {
+    let mut rig = Rig::new(&Device::twin(), Policy::default(), "int4", 5000);
+    let (rows, cols) = rig.shape.grid;
+    let most = Positions::capacity(rig.shape.split, rows, cols) as i64;
+    rig.cache.begin(&rig.device, 0..most).unwrap();
+    assert_eq!(rig.cache.renewal().unwrap(), 0..most);
+    rig.cache.begin(&rig.device, most..most + 1).unwrap();
+    let refused = rig.cache.renew(&rig.device, Sink::Renewed).unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains(&format!("--window {most}")), "{refused}");
 }
