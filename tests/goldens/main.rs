@@ -474,6 +474,21 @@ modes! {
         selfforcing_family_twin, selfforcing_family_f16, selfforcing_family_twin_f16;
 }
 
+/// What leaves the window lies in the sink's page and in others.
+#[test]
+fn selfforcing_family_pages() {
+    modes(
+        "family",
+        modes::family,
+        "selfforcing_family_pages",
+        On::Best,
+        Storage {
+            page_frames: Some(4),
+            ..FULL
+        },
+    );
+}
+
 /// Relative positions of frames that lie in spans.
 #[test]
 fn selfforcing_family_relative_coded() {

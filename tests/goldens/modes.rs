@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use longtake::cache::{KeyPositions, Policy, Sink, SpansPlan, Window};
+use longtake::cache::{KeyPositions, KvCache, Policy, Sink, SpansPlan, Window};
 use longtake::codec::KvPair;
 use longtake::gpu::Device;
 use longtake::model::config::{Cross, DitConfig, SamplerConfig};
@@ -49,8 +49,16 @@ impl Files<'_> {
         let dit = Dit::load(device, &config, &weights, storage.weights).unwrap();
         let schedule = Schedule::new(&config, None).unwrap();
         let chunk = config.chunk_frames as usize;
+        let mut sampler = Sampler::new(device, dit, schedule, chunk, setup).unwrap();
+        if let Some(frames) = storage.page_frames {
+            let shape = *sampler.cache().shape();
+            let mut caps = device.caps().clone();
+            caps.max_binding_bytes = frames * (shape.frame_values() * storage.kv.bytes()) as u64;
+            assert_eq!(shape.page_frames(&caps) as u64, frames, "frames of a page");
+            *sampler.cache_mut() = KvCache::new(shape, &caps, setup.policy, None);
+        }
         Film {
-            sampler: Sampler::new(device, dit, schedule, chunk, setup).unwrap(),
+            sampler,
             check,
             device,
             config,
