@@ -17,6 +17,21 @@ pub enum LayoutError {
         /// Frames of the chunk.
         chunk: usize,
     },
+    /// A sink that takes in what leaves, and a window from which something else leaves.
+    #[error("a sink that takes in the frames that leave the window needs a window, chunks as long as the sink, and room for whole chunks behind it; the sink has {sink} frames, a chunk {chunk}, the window {}", window.map_or("no end".to_owned(), |w| w.to_string()))]
+    SinkTakesIn {
+        /// Frames of the window; `None`: all.
+        window: Option<usize>,
+        /// Sink frames.
+        sink: usize,
+        /// Frames of the chunk.
+        chunk: usize,
+    },
+    /// The same with a coded cache.
+    #[error(
+        "a sink that takes in the frames that leave the window needs exact keys and values; use --kv f16, bf16 or f32 for this model"
+    )]
+    CodedSinkTakesIn,
     /// More frames than the cache was planned for.
     #[error("the cache was planned for {planned} frames and has no place for one more")]
     Full {
@@ -113,11 +128,13 @@ impl Layout {
             .min(self.max_frames - page * self.page_frames)
     }
 
-    /// By page: (frame, slot) of all stored frames that `shows`, oldest first.
-    pub fn visible(&self, shows: impl Fn(i64) -> bool) -> Vec<Vec<(i64, u32)>> {
+    /// By page: (position, slot) of all stored frames to which `position` gives one, oldest first.
+    pub fn visible(&self, position: impl Fn(i64) -> Option<i64>) -> Vec<Vec<(i64, u32)>> {
         let mut pages = vec![Vec::new(); self.n_pages()];
-        for (frame, slot) in self.slots.iter().filter(|(f, _)| shows(**f)) {
-            pages[slot / self.page_frames].push((*frame, (slot % self.page_frames) as u32));
+        for (frame, slot) in &self.slots {
+            if let Some(position) = position(*frame) {
+                pages[slot / self.page_frames].push((position, (slot % self.page_frames) as u32));
+            }
         }
         pages
     }
@@ -189,12 +206,12 @@ mod tests {
         let mut l = Layout::new(2, 8);
         l.place(7..12).unwrap();
         let frames: Vec<i64> = l
-            .visible(|f| f >= 10)
+            .visible(|f| (f >= 10).then_some(f - 10))
             .into_iter()
             .flatten()
             .map(|(f, _)| f)
             .collect();
-        assert_eq!(frames, [10, 11]);
+        assert_eq!(frames, [0, 1]);
     }
 
     #[test]

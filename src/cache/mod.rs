@@ -9,14 +9,17 @@
 mod errors;
 mod layout;
 mod policy;
+mod renew;
 mod repack;
 mod shelf;
+mod sink;
 mod spans;
 mod undo;
 
 pub use errors::SpanErrors;
 pub use layout::{Layout, LayoutError};
-pub use policy::{Policy, Residency, Step, Window};
+pub use policy::{KeyPositions, Policy, Residency, Step, Window};
+pub use renew::Sink;
 pub use repack::Repacked;
 pub use spans::{Held, KvFigures, Spans, SpansPlan};
 
@@ -118,6 +121,10 @@ pub struct KvCache {
     spans: Option<Spans>,
     /// Frames that attention sees, oldest first.
     shown: Vec<i64>,
+    /// Frames of the pass at hand whose keys and values are thrown away, because the sink's stay.
+    thrown: Range<i64>,
+    /// Words of a frame on its way into the sink, where the sink takes any in.
+    on_its_way: Option<Buffer<u32>>,
     /// What takes changes back, where that is kept.
     journal: Option<undo::Journal>,
     /// What coding did to spans, where somebody asks.
@@ -141,6 +148,8 @@ impl KvCache {
             pages: Vec::new(),
             tables: Vec::new(),
             shown: Vec::new(),
+            thrown: 0..0,
+            on_its_way: None,
             journal: None,
             errors: None,
         }
@@ -204,8 +213,8 @@ impl KvCache {
     /// visible to them. Passes over frames that are stored already rewrite them in place.
     ///
     /// # Errors
-    /// A window too small for the chunk, a film longer than planned, keys or values that are not numbers, or no device
-    /// memory.
+    /// A window too small for the chunk, a sink that cannot take in what leaves, a film longer than planned, keys or values
+    /// that are not numbers, or no device memory.
     pub fn begin(&mut self, device: &Device, frames: Range<i64>) -> Result<(), CacheError> {
         let (chunks, live_from) = self.residency.mark();
         let step = self.residency.begin(&self.policy, frames.clone())?;
@@ -215,6 +224,8 @@ impl KvCache {
         for span in &step.code {
             self.code(device, span.clone())?;
         }
+        self.take_in(device, &step.free)?;
+        self.thrown = 0..0;
         self.layout.remove(step.free.iter().copied());
         if let Some(spans) = &mut self.spans {
             spans.foresee(
@@ -276,13 +287,25 @@ impl KvCache {
         frames.sort_unstable();
         let hidden = last.map_or(0, |n| frames.len().saturating_sub(n));
         self.shown = frames.split_off(hidden);
-        let shown = &self.shown;
-        let shows = |f: i64| shown.binary_search(&f).is_ok();
-        for (table, frames) in self.tables.iter_mut().zip(self.layout.visible(shows)) {
+        let (shown, positions) = (&self.shown, self.policy.positions);
+        let position = |f: i64| positions.of(shown, f);
+        for (table, frames) in self.tables.iter_mut().zip(self.layout.visible(position)) {
             table.set_frames(device, &frames);
         }
         if let Some(spans) = &mut self.spans {
-            spans.show(device, shows);
+            spans.show(device, position);
+        }
+    }
+
+    /// Position of a frame of the pass at hand, by which its queries are turned.
+    pub fn position(&self, frame: i64) -> i64 {
+        match self.policy.positions {
+            KeyPositions::Absolute => frame,
+            // Its keys would lie where the sink's lie.
+            KeyPositions::Relative if self.thrown.contains(&frame) => frame - self.thrown.start,
+            positions => positions
+                .of(&self.shown, frame)
+                .expect("a pass runs over frames that attention sees"),
         }
     }
 
@@ -291,7 +314,8 @@ impl KvCache {
         &self.shown
     }
 
-    /// Records the writing of K and V of `frames` (in order, rows of `src`) into their slots of a layer.
+    /// Records the writing of K and V of `frames` (in order, rows of `src`) into their slots of a layer; of frames that
+    /// [`KvCache::renew`] throws away nothing is written.
     ///
     /// # Panics
     /// When a frame was not placed by [`KvCache::begin`].
@@ -303,8 +327,9 @@ impl KvCache {
         src: &KvSource<'_>,
     ) {
         let tokens = self.shape.tokens_per_frame();
-        for (row, page, slot, n) in self.layout.runs(frames) {
-            let p = &self.pages[page][layer];
+        let skipped = (self.thrown.end.min(frames.end) - frames.start).max(0);
+        for (row, page, slot, n) in self.layout.runs(frames.start + skipped..frames.end) {
+            let (row, p) = (row + skipped as usize, &self.pages[page][layer]);
             kv_store(
                 rec,
                 &KvStore {
@@ -454,6 +479,21 @@ pub enum CacheError {
         frame: i64,
         /// First frame of the earliest one that can be.
         reach: Option<i64>,
+    },
+    /// A coded cache cannot be computed anew in one pass.
+    #[error(
+        "another prompt computes the keys and values of the window anew, which takes an exact cache; start the film with --kv f16, bf16 or f32"
+    )]
+    CodedRenewal,
+    /// More frames than one pass can have.
+    #[error(
+        "another prompt computes {frames} latent frames anew in one pass, which takes at most {most}; start the film with --window {most} or less"
+    )]
+    LongRenewal {
+        /// Frames that attention sees.
+        frames: usize,
+        /// Frames of a pass at most.
+        most: usize,
     },
     /// No memory for a page that re-packing needs while the old one is still read.
     #[error("re-packing needs {} for a page; {} are free of {}", mib(*need), mib(have.saturating_sub(*held)), mib(*have))]

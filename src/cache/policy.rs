@@ -15,8 +15,30 @@ pub struct Window {
     pub sink: usize,
 }
 
-/// When frames are coded, and which stay exact.
+/// The position that turns a key or query by its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyPositions {
+    /// The frame's own in the film.
+    #[default]
+    Absolute,
+    /// The frame's place among those that attention sees, from 0: films without end stay among the positions that a
+    /// model was trained with.
+    Relative,
+}
+
+impl KeyPositions {
+    /// Position of a frame where attention sees `shown`, oldest first; `None`: it does not see it.
+    pub(super) fn of(self, shown: &[i64], frame: i64) -> Option<i64> {
+        let rank = shown.binary_search(&frame).ok()?;
+        Some(match self {
+            Self::Absolute => frame,
+            Self::Relative => rank as i64,
+        })
+    }
+}
+
+/// When frames are coded, and which stay exact.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Policy {
     /// How far attention reaches back.
     pub window: Window,
@@ -26,6 +48,54 @@ pub struct Policy {
     pub recent_chunks: usize,
     /// First frames of the film that stay exact; with a window at most its sink.
     pub exact_sink: usize,
+    /// Positions of keys and queries.
+    pub positions: KeyPositions,
+    /// What leaves the window is taken in by the sink, of which this share stays: `sink = share sink + (1 - share) frame`,
+    /// frame by frame, keys before RoPE and values alike. `None`: the sink stays as it is.
+    ///
+    /// Pages of 16 bits round the sum to what they can hold, so that a share smaller than half a step of the sink's value is
+    /// lost.
+    ///
+    /// Source: Reward-Forcing, SELF-FORCING 5.7.
+    pub ema_sink: Option<f32>,
+}
+
+impl Policy {
+    /// Holds the rules to each other and to chunks of `chunk` frames.
+    ///
+    /// # Errors
+    /// The window cannot hold sink and chunk, or the sink cannot take in what leaves.
+    pub fn check(&self, chunk: usize) -> Result<(), LayoutError> {
+        let Window {
+            frames: window,
+            sink,
+        } = self.window;
+        if let Some(window) = window.filter(|w| sink + chunk > *w) {
+            return Err(LayoutError::WindowTooSmall {
+                window,
+                sink,
+                chunk,
+            });
+        }
+        if self.ema_sink.is_none() {
+            return Ok(());
+        }
+        // Every chunk beyond the window then pushes out as many frames as the sink has.
+        match window {
+            Some(w) if chunk == sink && (w - sink).is_multiple_of(chunk) => {}
+            window => {
+                return Err(LayoutError::SinkTakesIn {
+                    window,
+                    sink,
+                    chunk,
+                });
+            }
+        }
+        match self.span_chunks {
+            0 => Ok(()),
+            _ => Err(LayoutError::CodedSinkTakesIn),
+        }
+    }
 }
 
 /// Who is where: the state of the policy.
@@ -56,23 +126,16 @@ impl Residency {
     /// Begins the chunk of `frames`, which follow the ones before. A chunk that is resident already changes nothing.
     ///
     /// # Errors
-    /// The window cannot hold sink and chunk; nothing is changed then.
+    /// The window cannot hold sink and chunk, or the sink cannot take in what leaves; nothing is changed then.
     pub fn begin(&mut self, policy: &Policy, frames: Range<i64>) -> Result<Step, LayoutError> {
         if frames.clone().all(|f| self.exact.contains(&f)) {
             return Ok(Step::default());
         }
-        let chunk = (frames.end - frames.start) as usize;
+        policy.check((frames.end - frames.start) as usize)?;
         let Window {
             frames: window,
             sink,
         } = policy.window;
-        if let Some(window) = window.filter(|w| sink + chunk > *w) {
-            return Err(LayoutError::WindowTooSmall {
-                window,
-                sink,
-                chunk,
-            });
-        }
         let mut step = Step {
             code: self.due(policy),
             ..Step::default()
@@ -105,6 +168,19 @@ impl Residency {
     /// First frame of the chunk that was begun last.
     pub(super) fn last_begun(&self) -> Option<i64> {
         self.chunks.last().copied()
+    }
+
+    /// Frames of the sink that are resident.
+    pub(super) fn sink(&self, policy: &Policy) -> Range<i64> {
+        self.first()..self.first() + policy.window.sink as i64
+    }
+
+    /// From now on as if the film had begun with `frames`, the newest ones, all exact.
+    pub(super) fn restart(&mut self, policy: &Policy, frames: Range<i64>) {
+        self.chunks.retain(|start| frames.start < *start);
+        self.chunks.insert(0, frames.start);
+        self.live_from = frames.start + policy.window.sink as i64;
+        self.exact = frames.collect();
     }
 
     /// Takes back the newest chunk, of `frames`, whose beginning answered `step`; `live_from` is from the mark before it.
@@ -234,6 +310,7 @@ mod tests {
                 span_chunks,
                 recent_chunks,
                 exact_sink: 1,
+                ..Policy::default()
             };
             let mut r = Residency::default();
             let mut before = Vec::new();
@@ -247,6 +324,52 @@ mod tests {
                 assert_eq!(r, was, "{policy:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_sink_takes_in_chunks_of_its_own_length_and_exact_ones() {
+        let policy = |window, sink, span_chunks| Policy {
+            window: Window {
+                frames: window,
+                sink,
+            },
+            span_chunks,
+            ema_sink: Some(0.9),
+            ..Policy::default()
+        };
+        let begin = |p: &Policy, chunk: i64| Residency::default().begin(p, 0..chunk);
+        begin(&policy(Some(9), 3, 0), 3).unwrap();
+        for (window, sink, chunk) in [
+            (None, 3, 3),
+            (Some(9), 2, 3),
+            (Some(9), 3, 1),
+            (Some(8), 3, 3),
+            (Some(9), 0, 3),
+        ] {
+            let refused = begin(&policy(window, sink, 0), chunk);
+            assert!(matches!(refused, Err(LayoutError::SinkTakesIn { .. })));
+        }
+        let coded = begin(&policy(Some(9), 3, 1), 3);
+        assert_eq!(coded, Err(LayoutError::CodedSinkTakesIn));
+    }
+
+    #[test]
+    fn a_restart_makes_the_newest_frames_the_film() {
+        let policy = Policy {
+            window: Window {
+                frames: Some(7),
+                sink: 2,
+            },
+            ..Policy::default()
+        };
+        let mut r = run(&policy, 4, 3);
+        r.restart(&policy, 10..17);
+        assert_eq!(r.exact().collect::<Vec<_>>(), (10..17).collect::<Vec<_>>());
+        assert!(r.exact().all(|f| r.is_attended(&policy, f)));
+        assert_eq!(r.sink(&policy), 10..12);
+        r.begin(&policy, 17..20).unwrap();
+        let want = [10, 11, 15, 16, 17, 18, 19];
+        assert_eq!(r.exact().collect::<Vec<_>>(), want);
     }
 
     #[test]

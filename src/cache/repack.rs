@@ -59,8 +59,8 @@ impl KvCache {
         );
         spans.shelf.free(from.0, from.1);
         let gone = spans.give_back();
-        let shown = &self.shown;
-        spans.show(device, |f| shown.binary_search(&f).is_ok());
+        let (shown, positions) = (&self.shown, self.policy.positions);
+        spans.show(device, |f| positions.of(shown, f));
         self.note_gone(gone);
         self.forget_error(&span);
         Ok(Some(Repacked {

@@ -377,19 +377,19 @@ impl Spans {
         })
     }
 
-    /// Points attention at the coded frames that `shows`.
-    pub(super) fn show(&mut self, device: &Device, shows: impl Fn(i64) -> bool) {
+    /// Points attention at the coded frames to which `position` gives one.
+    pub(super) fn show(&mut self, device: &Device, position: impl Fn(i64) -> Option<i64>) {
         let tokens = self.cache.tokens_per_frame();
         for (page, on_shelf) in self.pages.iter_mut().zip(self.shelf.pages()) {
             let mut places = Vec::new();
             for (slot, span) in on_shelf.slots.iter().enumerate() {
-                for frame in span.iter().cloned().flatten().filter(|f| shows(*f)) {
+                for frame in span.iter().cloned().flatten() {
                     let first = span.as_ref().map_or(frame, |s| s.start);
-                    places.push(FramePlace {
-                        frame,
+                    places.extend(position(frame).map(|position| FramePlace {
+                        frame: position,
                         slot: slot as u32,
                         row: ((frame - first) as usize * tokens) as u32,
-                    });
+                    }));
                 }
             }
             page.table.set_places(device, &places);

@@ -161,6 +161,13 @@ impl KvCache {
         }
     }
 
+    /// Forgets all that was kept: nothing before now can be gone back to.
+    pub(super) fn forget_past(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            *journal = Journal::new(journal.most);
+        }
+    }
+
     /// Host bytes kept for going back.
     pub fn undo_bytes(&self) -> u64 {
         self.journal.as_ref().map_or(0, |j| j.bytes)
@@ -289,7 +296,10 @@ impl KvCache {
         }
         let exact = step.code.iter().cloned().flatten();
         let mut lost = Vec::new();
-        for frame in exact.chain(step.free.iter().copied()) {
+        // A sink that takes in what leaves is no more what it was.
+        let takes_in = self.policy.ema_sink.is_some() && !step.free.is_empty();
+        let sink = self.residency.sink(&self.policy).filter(|_| takes_in);
+        for frame in exact.chain(step.free.iter().copied()).chain(sink) {
             if let Some(slot) = self.layout.slot(frame) {
                 let words = self.frame_words(device, frame)?;
                 lost.push(LostFrame { frame, slot, words });

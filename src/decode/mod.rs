@@ -11,7 +11,7 @@ use crate::gpu::Device;
 use crate::weights::Weights;
 
 pub use pixel::{from_frame, to_frames};
-pub use taehv::{Taehv, Watch};
+pub use taehv::{Taehv, Watch, soft_clamp};
 
 /// Makes the pictures of one film, latent frame after latent frame: it may remember those before.
 pub trait Decoder: Debug + Send {

@@ -300,7 +300,7 @@ impl Taehv {
     pub fn raw(&mut self, latent: &[f32], mut watch: Watch<'_>) -> Result<Vec<Vec<f32>>, Error> {
         let pixels = self.grid.0 * self.grid.1;
         assert_eq!(latent.len(), self.channels * pixels, "a latent frame");
-        let soft: Vec<f32> = latent.iter().map(|v| 3.0 * (v / 3.0).tanh()).collect();
+        let soft: Vec<f32> = latent.iter().copied().map(soft_clamp).collect();
         if let Some(watch) = &mut watch {
             watch("l0", soft.clone());
         }
@@ -512,4 +512,12 @@ fn doubled(planes: &[f32], (width, height): (usize, usize)) -> Vec<f32> {
         .chunks_exact(width * height)
         .flat_map(plane)
         .collect()
+}
+
+/// A latent value as the first layer takes it: within -3..3, and nearly itself where it is small.
+///
+/// Source: TAEHV, `Clamp`.
+#[must_use]
+pub fn soft_clamp(v: f32) -> f32 {
+    3.0 * (v / 3.0).tanh()
 }

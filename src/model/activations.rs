@@ -149,6 +149,11 @@ impl Activations {
         )
     }
 
+    /// Frames of a pass at most.
+    pub fn n_frames(&self) -> usize {
+        self.n_frames
+    }
+
     /// The largest single buffer in bytes.
     pub fn largest(config: &DitConfig, n_frames: usize) -> u64 {
         (Lengths::new(config, n_frames).totals().1 * 4) as u64

@@ -110,6 +110,8 @@ pub enum SamplerConfig {
     Renoise {
         /// Steps as published, 1...1000, strictly falling.
         steps: Vec<u32>,
+        /// Those of the chunk that begins the film, where they are others.
+        first_chunk_steps: Option<Vec<u32>>,
         /// True: a step T means entry 1000 − T of the shifted table of timesteps. False: it is the timestep.
         warp: bool,
         /// Shift of the table: `sigma = shift * s / (1 + (shift - 1) * s)`.
@@ -120,7 +122,7 @@ pub enum SamplerConfig {
 }
 
 impl SamplerConfig {
-    /// Denoising passes of a chunk, without the one that writes its K and V.
+    /// Denoising passes of a chunk, without the one that writes its K and V; the first chunk may have others.
     #[must_use]
     pub fn n_passes(&self) -> usize {
         match self {
@@ -230,6 +232,7 @@ impl DitConfig {
             prediction: Prediction::Velocity,
             sampler: SamplerConfig::Renoise {
                 steps: vec![1000, 750, 500, 250],
+                first_chunk_steps: None,
                 warp: true,
                 shift: 5.0,
                 context_t: 0.0,

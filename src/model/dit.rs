@@ -9,6 +9,7 @@ use super::Error;
 use super::activations::Activations;
 use super::config::{Cross, DitConfig};
 use super::load::{self, Block, CrossWeights, Loaded};
+use super::lora::Lora;
 use super::probe::Tape;
 use crate::cache::{CacheShape, KvCache, KvSource};
 use crate::gpu::{Buffer, Device, Purpose};
@@ -17,6 +18,7 @@ use crate::ops::{
     Segment, Store, WeightFormat, attention, kv_store, linear, norm, patchify, rms_norm, rope,
     silu, unpatchify,
 };
+use crate::text::{MergedPadding, merge_padding};
 use crate::weights::Weights;
 
 /// The network on a device.
@@ -29,10 +31,12 @@ pub struct Dit {
 /// Keys and values of the text, by block: computed once a prompt.
 #[derive(Debug)]
 pub struct TextCache {
-    /// (K, V) by block, `[text_len, head, head_dim]`.
+    /// (K, V) by block, `[text_len, head, head_dim]`, of which the first rows are in use.
     pub(super) blocks: Vec<(Buffer<u32>, Buffer<u32>)>,
     format: KvFormat,
     text_len: usize,
+    /// The rows in use; the last one stands for all padding.
+    merged: MergedPadding,
 }
 
 /// One pass through the network.
@@ -49,14 +53,27 @@ pub struct Pass<'a> {
 }
 
 impl TextCache {
-    /// K (after its norm) and V of a block, each `[text_len, head, head_dim]`.
+    /// K (after its norm) and V of a block, each `[text_len, head, head_dim]`: a merged row is told as often as it stands for.
     ///
     /// # Errors
     /// The device failed.
     pub fn read(&self, device: &Device, block: usize) -> Result<(Vec<f32>, Vec<f32>), Error> {
+        let rows = |buffer| -> Result<Vec<f32>, Error> {
+            let mut rows = self.format.unpack(&device.read_all(buffer)?);
+            let width = rows.len() / self.text_len;
+            let last = (self.merged.n_rows - 1) * width..self.merged.n_rows * width;
+            for row in self.merged.n_rows..self.text_len {
+                rows.copy_within(last.clone(), row * width);
+            }
+            Ok(rows)
+        };
         let (k, v) = &self.blocks[block];
-        let (k, v) = (device.read_all(k)?, device.read_all(v)?);
-        Ok((self.format.unpack(&k), self.format.unpack(&v)))
+        Ok((rows(k)?, rows(v)?))
+    }
+
+    /// Rows that attention reads: the prompt's, and one for all padding.
+    pub fn n_rows(&self) -> usize {
+        self.merged.n_rows
     }
 }
 
@@ -100,7 +117,25 @@ impl Dit {
         format: WeightFormat,
     ) -> Result<Dit, Error> {
         Ok(Dit {
-            w: load::load(device, config, weights, format)?,
+            w: load::load(device, config, weights, None, format)?,
+            config: config.clone(),
+        })
+    }
+
+    /// As [`Dit::load`], with a low-rank change worked into the weights, matrix by matrix: what it takes besides is one matrix
+    /// at a time, in f32, on the host and on the device.
+    ///
+    /// # Errors
+    /// As [`Dit::load`]; changed weights that the format cannot hold.
+    pub fn load_changed(
+        device: &Device,
+        config: &DitConfig,
+        weights: &Weights,
+        lora: &Lora,
+        format: WeightFormat,
+    ) -> Result<Dit, Error> {
+        Ok(Dit {
+            w: load::load(device, config, weights, Some(lora), format)?,
             config: config.clone(),
         })
     }
@@ -135,13 +170,16 @@ impl Dit {
 
     /// Runs the text side once: embedding, then K and V of every block.
     ///
-    /// `prompt` is `[text_len, text_dim]`, zero rows for padding, which take part unmasked.
+    /// `prompt` is `[row, text_dim]`, up to text_len rows. Models see padding, zero rows up to text_len, unmasked; all of it
+    /// comes out alike, so one row stands for what the prompt lacks. Zero rows that are given are run as they are.
+    ///
+    /// Source: SELF-FORCING 4.1, 4.2.
     ///
     /// # Errors
     /// No device memory, or the device failed.
     ///
     /// # Panics
-    /// When the model takes no text or the prompt has another size.
+    /// When the model takes no text or the prompt has rows of another size, or more.
     pub fn text(
         &self,
         device: &Device,
@@ -158,19 +196,24 @@ impl Dit {
             text_len as usize,
             self.config.hidden as usize,
         );
-        assert_eq!(prompt.len(), text_len * dim, "prompt embeddings");
+        let n_real = prompt.len() / dim;
+        assert_eq!(prompt.len(), n_real * dim, "prompt embeddings");
+        let merged = merge_padding(n_real, text_len);
+        let n_rows = merged.n_rows;
+        let mut prompt = prompt.to_vec();
+        prompt.resize(n_rows * dim, 0.0);
         let (c, (up, down)) = (
             act.cross.as_ref().expect("made with the model"),
             self.w.text.as_ref().expect("loaded with the model"),
         );
-        device.write(&c.text_in, 0, &padded_rows(prompt, dim, up.k));
+        device.write(&c.text_in, 0, &padded_rows(&prompt, dim, up.k));
         let mut rec = device.recorder();
         rec.stage("text");
         let rows = |x, matrix, y, act| Linear {
             x,
             matrix,
             y,
-            n_rows: text_len,
+            n_rows,
             act,
             store: Store::Set,
         };
@@ -183,7 +226,7 @@ impl Dit {
             &rows(&c.text_up, down, &c.context, Activation::None),
         );
         device.run(rec)?;
-        tape.read(device, "context", &c.context, text_len * d)?;
+        tape.read(device, "context", &c.context, n_rows * d)?;
         let mut blocks = Vec::new();
         for block in &self.w.blocks {
             let w = block.cross.as_ref().expect("loaded with the model");
@@ -196,7 +239,7 @@ impl Dit {
             rec.stage("text");
             linear(&mut rec, &rows(&c.context, &w.k, &c.k, Activation::None));
             linear(&mut rec, &rows(&c.context, &w.v, &c.v, Activation::None));
-            rms_norm(&mut rec, &self.rms(&c.k, &w.norm_k, text_len, 1, d));
+            rms_norm(&mut rec, &self.rms(&c.k, &w.norm_k, n_rows, 1, d));
             kv_store(
                 &mut rec,
                 &KvStore {
@@ -205,7 +248,7 @@ impl Dit {
                     at: (0, 0),
                     src_stride: d,
                     src_row: 0,
-                    n_rows: text_len,
+                    n_rows,
                     channels: d,
                     k: &k,
                     v: &v,
@@ -220,6 +263,7 @@ impl Dit {
             blocks,
             format,
             text_len,
+            merged,
         })
     }
 
@@ -244,7 +288,8 @@ impl Dit {
             pass.n_frames() <= act.n_frames && pass.n_frames() > 0,
             "frames of a pass"
         );
-        let own: Vec<(i64, u32)> = pass.frames.clone().map(|f| (f, 0)).collect();
+        let turned_by = |f| (cache.position(f), 0);
+        let own: Vec<(i64, u32)> = pass.frames.clone().map(turned_by).collect();
         act.positions.set_frames(device, &own);
         self.condition(device, act, pass, tape)?;
         self.embed(device, act, pass, tape)?;
@@ -588,10 +633,13 @@ impl Dit {
         let segment = Segment {
             k,
             v,
-            rows: Rows::Plain(text.format),
+            rows: Rows::Merged {
+                format: text.format,
+                last_bias: text.merged.last_bias,
+            },
             positions: &c.positions,
             rope: false,
-            tokens_per_frame: text.text_len,
+            tokens_per_frame: text.merged.n_rows,
         };
         let a = Attention {
             q: &c.q,

@@ -2,9 +2,10 @@
 
 use super::Error;
 use super::config::{Cross, DitConfig, FrameCondition};
+use super::lora::Lora;
 use crate::gpu::{Buffer, Device, Purpose};
 use crate::ops::{Matrix, WeightFormat};
-use crate::weights::Weights;
+use crate::weights::{Error as WeightsError, Weights};
 
 /// Self-attention, optional cross-attention and FFN of one block.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ pub(super) struct Loaded {
 struct Loader<'a> {
     device: &'a Device,
     weights: &'a Weights,
+    lora: Option<&'a Lora>,
     format: WeightFormat,
 }
 
@@ -86,8 +88,13 @@ impl Loader<'_> {
                 // Names the tensor whose values f16 cannot hold.
                 self.weights.require(&full)?.to_f16_bits()?;
             }
-            weight.extend(self.weights.require(&full)?.to_f32()?);
-            bias.extend(self.weights.require(&format!("{name}.bias"))?.to_f32()?);
+            let values = self.weights.require(&full)?.to_f32()?;
+            let biases = self.weights.require(&format!("{name}.bias"))?.to_f32()?;
+            match self.lora {
+                Some(lora) => weight.extend(self.changed(lora, name, values, biases.len())?),
+                None => weight.extend(values),
+            }
+            bias.extend(biases);
         }
         let (n, k) = (bias.len(), weight.len() / bias.len().max(1));
         let (n_pad, k_pad) = (n.next_multiple_of(4), k.next_multiple_of(4));
@@ -108,6 +115,28 @@ impl Loader<'_> {
             k: k_pad,
             format: self.format,
         })
+    }
+
+    /// A layer's weight with its change, if it has one.
+    fn changed(
+        &self,
+        lora: &Lora,
+        name: &str,
+        weight: Vec<f32>,
+        n_out: usize,
+    ) -> Result<Vec<f32>, Error> {
+        let weight = lora.apply(self.device, name, weight, n_out)?;
+        let most = half::f16::MAX.to_f32();
+        let beyond = |v: &f32| self.format == WeightFormat::F16 && most < v.abs();
+        match weight.iter().position(beyond) {
+            None => Ok(weight),
+            Some(index) => Err(Error::Weights(WeightsError::F16Range {
+                name: format!("{name}.weight"),
+                index,
+                value: weight[index],
+                path: lora.path().to_owned(),
+            })),
+        }
     }
 
     fn one(&self, label: &'static str, name: &str) -> Result<Matrix, Error> {
@@ -144,17 +173,19 @@ impl Loader<'_> {
     }
 }
 
-/// Checks a file against the configuration and puts it on the device.
+/// Checks a file against the configuration and puts it on the device, with its change.
 pub(super) fn load(
     device: &Device,
     config: &DitConfig,
     weights: &Weights,
+    lora: Option<&Lora>,
     format: WeightFormat,
 ) -> Result<Loaded, Error> {
     weights.check(config.family.name(), &config.tensors())?;
     let l = Loader {
         device,
         weights,
+        lora,
         format,
     };
     let cross = config.cross != Cross::None;

@@ -4,6 +4,7 @@ mod activations;
 pub mod config;
 mod dit;
 mod load;
+pub mod lora;
 pub mod preset;
 mod probe;
 

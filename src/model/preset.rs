@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::config::{DitConfig, SamplerConfig};
+use crate::cache::{KeyPositions, Policy, Window};
 
 /// The file with everything, as it lies in the repository.
 const DATA: &str = include_str!("../../assets/models/presets.json");
@@ -243,18 +244,39 @@ impl Preset {
         keys.map(|key| &data().files[key])
     }
 
-    /// The network and its sampler. What the config does not hold, such as the window, is read here.
+    /// The network and its sampler. What the config does not hold is in [`Preset::policy`].
     #[must_use]
     pub fn config(&self) -> DitConfig {
         DitConfig {
             chunk_frames: self.chunk,
             sampler: SamplerConfig::Renoise {
                 steps: self.steps.clone(),
+                first_chunk_steps: self.first_chunk_steps.clone(),
                 warp: self.warp,
                 shift: self.shift,
                 context_t: self.context_t,
             },
             ..DitConfig::selfforcing_1_3b()
+        }
+    }
+
+    /// The rules of its cache, in which every frame is exact.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            window: Window {
+                frames: match self.window {
+                    Span::Frames(frames) => Some(frames as usize),
+                    Span::Named(_) => None,
+                },
+                sink: self.sink as usize,
+            },
+            positions: match self.positions {
+                PositionKind::Absolute => KeyPositions::Absolute,
+                PositionKind::Relative => KeyPositions::Relative,
+            },
+            ema_sink: self.ema_sink.map(|share| share as f32),
+            ..Policy::default()
         }
     }
 }
@@ -284,6 +306,12 @@ mod tests {
         assert!(!Preset::all().is_empty());
         for preset in Preset::all() {
             preset.config().check().unwrap();
+            preset.policy().check(preset.chunk as usize).unwrap();
+            assert!(
+                preset
+                    .ema_sink
+                    .is_none_or(|share| (0.0..1.0).contains(&share))
+            );
             let parts: Vec<Part> = preset.files().map(|file| file.part).collect();
             for part in [Part::Generator, Part::Text, Part::Vae, Part::Taehv] {
                 assert!(parts.contains(&part), "{}: no {}", preset.name, part.name());

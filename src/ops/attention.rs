@@ -111,6 +111,13 @@ impl BiasFix {
 pub enum Rows {
     /// `[slot, token, head, head_dim]` in one format.
     Plain(KvFormat),
+    /// The same of a page of one frame, whose last row stands for several that are alike.
+    Merged {
+        /// Storage.
+        format: KvFormat,
+        /// Added to the scores of the last row: the logarithm of how many it stands for.
+        last_bias: f32,
+    },
     /// One coded span after the other; a slot is a span.
     Coded {
         /// Every span of K.
@@ -181,6 +188,7 @@ pub(super) struct Params {
     lane_quads: u32,
     lanes: u32,
     scale: f32,
+    last_bias: f32,
     rows: u32,
     k_planes: Planes,
     v_planes: Planes,
@@ -258,6 +266,14 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             "attention state"
         );
         let l = s.positions.layout();
+        let last_bias = match s.rows {
+            Rows::Merged { last_bias, .. } => last_bias,
+            _ => 0.0,
+        };
+        assert!(
+            last_bias == 0.0 || s.positions.n_frames == 1,
+            "rows are merged in one frame"
+        );
         let (mut rows, mut planes) = (0, [Planes::default(); 2]);
         if let Rows::Coded { k, v, .. } = &s.rows {
             assert!(
@@ -287,6 +303,7 @@ pub fn attention(rec: &mut Recorder<'_>, a: &Attention<'_>) {
             lane_quads: 0,
             lanes: rec.caps().subgroup_size,
             scale: (1.0 / (d as f64).sqrt()) as f32,
+            last_bias,
             rows,
             k_planes: planes[0],
             v_planes: planes[1],
@@ -330,6 +347,8 @@ struct Key {
     v: Vec<f64>,
     /// Half the noise a unit of query energy meets, by gain.
     noise: Vec<f64>,
+    /// What else is added to its scores.
+    bias: f64,
 }
 
 /// Turns a key by its place.
@@ -420,6 +439,7 @@ impl HostRows {
                     k: wide(&k[at..at + d]),
                     v: wide(&v[at..at + d]),
                     noise: Vec::new(),
+                    bias: 0.0,
                 }
             }
             HostRows::Coded {
@@ -447,6 +467,7 @@ impl HostRows {
                     k: wide(&lk.row(k, head, row0 + token)),
                     v: wide(&lv.row(v, head, row0 + token)),
                     noise,
+                    bias: 0.0,
                 }
             }
         }
@@ -480,6 +501,9 @@ fn twin(l: &mut Launch<'_>) {
                 keys.push(key);
             }
         }
+        if let Some(last) = keys.last_mut() {
+            last.bias = f64::from(p.last_bias);
+        }
         for i in 0..p.n_queries as usize {
             let at = i * heads + head;
             let qs: Vec<f64> = q[i * p.q_stride as usize * 4 + head * d..][..d]
@@ -501,7 +525,7 @@ fn twin(l: &mut Launch<'_>) {
                     .zip(qs.chunks(per_gain))
                     .map(|(n, q)| n * q.iter().map(|v| v * v).sum::<f64>())
                     .sum();
-                dot * scale - mass * scale * scale
+                dot * scale - mass * scale * scale + key.bias
             };
             let scores: Vec<f64> = keys.iter().map(score).collect();
             let new = scores.iter().copied().fold(max, f64::max);

@@ -38,10 +38,10 @@ const QUERIES: [u32; 4] = [1, 2, 3, 6];
 /// The kernel for a page of this form, and its knobs.
 pub fn attention_plan(caps: &Caps, split: RopeSplit, rows: &Rows, n_queries: usize) -> Variant {
     let kernel = match (caps.tier, rows) {
-        (Tier::Subgroups, Rows::Plain(_)) => &KERNEL_SG,
-        (Tier::Subgroups, _) => &CODED_SG,
-        (Tier::Portable, Rows::Plain(_)) => &KERNEL,
-        (Tier::Portable, _) => &CODED,
+        (Tier::Subgroups, Rows::Coded { .. }) => &CODED_SG,
+        (Tier::Subgroups, _) => &KERNEL_SG,
+        (Tier::Portable, Rows::Coded { .. }) => &CODED,
+        (Tier::Portable, _) => &KERNEL,
     };
     let per_lane = queries_per_lane(caps, u32_of(split.head_dim()), u32_of(n_queries));
     (kernel, knobs(caps, split, &Form::of(rows, caps), per_lane))
@@ -72,7 +72,7 @@ impl Form {
             }
         };
         match rows {
-            Rows::Plain(format) => Form::Plain(*format),
+            Rows::Plain(format) | Rows::Merged { format, .. } => Form::Plain(*format),
             Rows::Coded { k, v, bias } => Form::Coded {
                 k: as_read(&k.coding),
                 v: as_read(&v.coding),

@@ -81,6 +81,7 @@ struct Params {
     n_frames: u32, tokens_per_frame: u32, cols: u32,
     rows_at: u32, cols_at: u32, frames_at: u32, row_quads: u32, col_quads: u32, frame_quads: u32,
     rope: u32, first: u32, last: u32, lane_quads: u32, lanes: u32, scale: f32, // lane_quads: quads of a lane's queries; lanes of a subgroup
+    last_bias: f32, // added to the scores of a frame's last key
     rows: u32, // of a head in a span; then the planes of K's and V's spans, in words
     k_words: u32, k_scales: u32, k_zeros: u32, k_ids: u32, k_cents: u32, k_n_cents: u32, k_heads: u32, k_groups: u32, k_stages: u32,
     v_words: u32, v_scales: u32, v_zeros: u32, v_ids: u32, v_cents: u32, v_n_cents: u32, v_heads: u32, v_groups: u32, v_stages: u32,
@@ -1008,9 +1009,11 @@ fn scores(t: &mut String, s: &Shape, lanes: u32, per_lane: u32, fix: BiasFix, bl
         }
     }
     t.push_str("            for (var l = 0u; l < params.lanes; l++) {\n");
+    // Sums begin with it, so that it costs nothing where it is 0.
+    t.push_str("                let last = vec4<f32>(select(0.0, params.last_bias, t0 + l + 1u == params.tokens_per_frame), 0.0, 0.0, 0.0);\n");
     for at in at_once(per_lane) {
         for j in at.clone() {
-            let _ = writeln!(t, "                var p{j} = vec4<f32>(0.0);");
+            let _ = writeln!(t, "                var p{j} = last;");
         }
         for i in 0..s.quads {
             let b = format!("b{i}_{}", at.start);
@@ -1238,6 +1241,11 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
                 let score = {dots}{mass};
                 scores[key * 64u + lane] = score;
                 most = max(most, score);
+            }}
+            if params.last_bias != 0.0 && t0 + n_keys == params.tokens_per_frame {{
+                let last = (n_keys - 1u) * 64u + lane;
+                scores[last] += params.last_bias;
+                most = max(most, scores[last]);
             }}
             let shrink = exp(m0 - most); m0 = most; l0 *= shrink;"
     );

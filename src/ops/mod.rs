@@ -9,6 +9,7 @@ mod coding;
 mod conv3x3;
 mod hadamard;
 mod kmeans;
+mod kv_mix;
 mod kv_store;
 mod linear;
 mod linear_text;
@@ -36,6 +37,7 @@ pub use hadamard::{hadamard_kernel, hadamard_rows};
 pub use kmeans::{
     Cluster, MAX_ROUNDS, SpanPlace, kmeans, kmeans_assign, kmeans_kernels, kmeans_start, residual,
 };
+pub use kv_mix::{KvMix, kv_mix};
 pub use kv_store::{KvFormat, KvStore, kv_store};
 pub use linear::{Activation, Linear, Matrix, Store, WeightFormat, linear};
 pub use mix::{mix, mix_limited};
@@ -66,6 +68,7 @@ pub static KERNELS: &[&Kernel] = &[
     &kmeans::RESIDUAL,
     &kmeans::SORT,
     &kmeans::START,
+    &kv_mix::KERNEL,
     &kv_store::KERNEL,
     &linear::KERNEL,
     &linear::KERNEL_SG,

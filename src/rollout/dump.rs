@@ -66,12 +66,13 @@ impl Session {
             true => shape.format,
             false => KvFormat::F32,
         };
+        let position = |f: i64| cache.position(f);
         let places = Places {
             grid: shape.grid,
             theta: shape.theta,
             split: shape.split,
-            query_frames: unwritten.map_or(Vec::new(), |f| f.collect()),
-            frames,
+            query_frames: unwritten.map_or(Vec::new(), |f| f.map(position).collect()),
+            frames: frames.iter().copied().map(position).collect(),
         };
         let plan = DumpPlan {
             places,
@@ -91,7 +92,7 @@ impl Session {
         let mut writer = DumpWriter::create(path, existing, &plan)?;
         let places = &plan.places;
         for layer in 0..shape.n_layers {
-            for (at, frame) in places.frames.iter().enumerate() {
+            for (at, frame) in frames.iter().enumerate() {
                 let (k, v) = cache.read_frame(&self.device, layer, *frame)?;
                 writer.frame(layer, at, &k, &v)?;
             }

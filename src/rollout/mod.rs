@@ -2,6 +2,7 @@
 //!
 //! [`Session`] is a film in the making; [`Sampler`] runs one chunk on the device; the rest is pure.
 
+mod chunks;
 mod dump;
 pub mod event;
 mod film;
@@ -13,6 +14,7 @@ mod session;
 mod undo;
 mod watch;
 
+pub use chunks::{Chunking, Cut};
 pub use dump::Dumped;
 pub use film::{Cue, Film, Script, Turn, Walk};
 pub use sampler::{CacheSetup, Sampler, SamplerError};

@@ -82,6 +82,8 @@ impl Plan {
         };
         let scratch_bytes =
             tables + shape.table_bytes(caps) + span_tables + encoder_bytes + executor;
+        let scratch_bytes =
+            scratch_bytes + crate::cache::KvCache::scratch_bytes(&shape, &setup.policy);
         let device_bytes =
             weights_bytes + cache_bytes + spans_bytes + activations_bytes + scratch_bytes;
         // The largest transient is what is read back: a chunk's latents, a picture, or a frame of one layer that is kept for

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::schedule::{Schedule, Update};
-use crate::cache::{CacheError, KvCache, Policy, SpansPlan, Window};
+use crate::cache::{CacheError, KvCache, Policy, Sink, SpansPlan, Window};
 use crate::gpu::{Device, Error as GpuError};
 use crate::model::config::DitConfig;
 use crate::model::{self, Activations, Dit, Pass, Tape, TextCache};
@@ -117,13 +117,14 @@ impl Sampler {
         (c.in_channels * c.latent_height * c.latent_width) as usize
     }
 
-    /// Sets the text: `[text_len, text_dim]`, zero rows for padding.
+    /// Sets the text: the prompt's rows `[row, text_dim]`, see [`Dit::text`]. Passes from now on attend to it; what the cache holds
+    /// was made with the text before, see [`Sampler::renew`].
     ///
     /// # Errors
     /// The device failed.
     pub fn set_text(&mut self, prompt: &[f32], tape: &mut Tape<'_>) -> Result<(), SamplerError> {
         let format = self.cache.shape().format;
-        // Given back first, so that two prompts never lie on the device.
+        // The one before goes first, so that two are never held.
         self.text = None;
         self.text = Some(
             self.dit
@@ -162,7 +163,7 @@ impl Sampler {
         )?)
     }
 
-    /// Denoising pass `step` of the chunk. `noise` gives standard normal values `[frame, channel, y, x]` if the schedule
+    /// Denoising pass `step` of the chunk, counted in [`Schedule::steps_from`] its first frame. `noise` gives standard normal values `[frame, channel, y, x]` if the schedule
     /// adds some after this pass.
     ///
     /// # Errors
@@ -175,7 +176,8 @@ impl Sampler {
         noise: &mut dyn FnMut() -> Vec<f32>,
         tape: &mut Tape<'_>,
     ) -> Result<(), SamplerError> {
-        let s = self.schedule.steps[step];
+        let steps = self.schedule.steps_from(frames.start);
+        let (s, is_last) = (steps[step], step + 1 == steps.len());
         let n_frames = frames.clone().count();
         self.pass(
             &Pass {
@@ -191,9 +193,7 @@ impl Sampler {
         let (x, y) = (&self.act.latents, &self.act.output);
         match s.update {
             Update::Clean { keep } => match self.schedule.limit {
-                Some(limit) if step + 1 == self.schedule.steps.len() => {
-                    mix_limited(&mut rec, x, y, keep, 1.0 - keep, limit)
-                }
+                Some(limit) if is_last => mix_limited(&mut rec, x, y, keep, 1.0 - keep, limit),
                 _ => mix(&mut rec, x, y, keep, 1.0 - keep),
             },
             Update::Velocity { sigma, renoise } => {
@@ -225,6 +225,48 @@ impl Sampler {
             },
             &mut Tape::blank(),
         )
+    }
+
+    /// After [`Sampler::set_text`] in the middle of a film: computes the keys and values of all frames that attention sees
+    /// anew, in one pass at the context's timestep. `latents` and `poses` are those of [`KvCache::renewal`], the frame made
+    /// last among them, so that its own cache pass can be left out.
+    ///
+    /// A window longer than a chunk takes activations of its own for the length of the call:
+    /// [`Activations::bytes`] of so many frames.
+    ///
+    /// # Errors
+    /// As [`KvCache::renewal`], or no device memory: nothing is changed then. The device failed.
+    ///
+    /// # Panics
+    /// When there are latents or poses of other frames than those.
+    pub fn renew(
+        &mut self,
+        latents: &[f32],
+        poses: &[f32],
+        sink: Sink,
+    ) -> Result<(), SamplerError> {
+        let n_frames = self.cache.renewal()?.count();
+        assert_eq!(latents.len(), n_frames * self.frame_values(), "latents");
+        if n_frames == 0 {
+            return Ok(());
+        }
+        let mut larger = match n_frames <= self.act.n_frames() {
+            true => None,
+            false => Some(Activations::new(&self.device, self.dit.config(), n_frames)?),
+        };
+        let pass = Pass {
+            frames: self.cache.renew(&self.device, sink)?,
+            timestep: self.schedule.context_timestep,
+            poses,
+            kv_only: true,
+        };
+        let act = larger.as_mut().unwrap_or(&mut self.act);
+        self.device.write(&act.latents, 0, latents);
+        let (text, tape) = (self.text.as_ref(), &mut Tape::blank());
+        self.dit
+            .forward(&self.device, act, &self.cache, text, &pass, tape)?;
+        // What is freed here must not be in use any more.
+        self.wait()
     }
 
     /// Cuts the cache back to what it was before the chunk that begins with `frame`, and takes the latents of the chunk before,

@@ -101,6 +101,8 @@ pub struct Step {
 pub struct Schedule {
     /// Denoising passes in order.
     pub steps: Vec<Step>,
+    /// Those of the chunk that begins the film, where they are others.
+    pub first_chunk: Option<Vec<Step>>,
     /// Standard deviation of the starting noise.
     pub noise_scale: f32,
     /// Timestep told in the cache pass.
@@ -110,6 +112,17 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Denoising passes of the chunk that begins with latent frame `first`.
+    ///
+    /// Source: Causal-Forcing, `denoising_step_list_first_chunk`: its own list for the film's first frame.
+    #[must_use]
+    pub fn steps_from(&self, first: i64) -> &[Step] {
+        match &self.first_chunk {
+            Some(steps) if first == 0 => steps,
+            _ => &self.steps,
+        }
+    }
+
     /// The model's own schedule, or an Euler one with `steps` equal steps where the model can take it.
     ///
     /// # Errors
@@ -126,6 +139,7 @@ impl Schedule {
             }
             SamplerConfig::Renoise {
                 steps: listed,
+                first_chunk_steps,
                 warp,
                 shift,
                 context_t,
@@ -134,13 +148,15 @@ impl Schedule {
                     "this model was distilled for {} steps and cannot take --steps {n}",
                     listed.len()
                 )),
-                _ => Ok(Schedule::renoise(
-                    listed,
-                    *warp,
-                    *shift,
-                    *context_t,
-                    config.prediction,
-                )),
+                _ => {
+                    debug_assert_eq!(
+                        config.prediction,
+                        Prediction::Velocity,
+                        "the configuration's check pairs them"
+                    );
+                    let first = first_chunk_steps.as_deref();
+                    Ok(Schedule::renoise(listed, first, *warp, *shift, *context_t))
+                }
             },
         }
     }
@@ -152,38 +168,39 @@ impl Schedule {
         };
         Schedule {
             steps: ts.windows(2).map(step).collect(),
+            first_chunk: None,
             noise_scale,
             context_timestep: 0.0,
             limit: Some(1.0),
         }
     }
 
+    /// `listed`: steps of every chunk, and of the first one where they are others.
     fn renoise(
         listed: &[u32],
+        first_chunk: Option<&[u32]>,
         warp: bool,
         shift: f64,
         context_t: f32,
-        prediction: Prediction,
     ) -> Schedule {
-        debug_assert_eq!(
-            prediction,
-            Prediction::Velocity,
-            "the configuration's check pairs them"
-        );
         let table = SigmaTable::new(shift);
-        let ts: Vec<f32> = listed
-            .iter()
-            .map(|s| if warp { table.warp(*s) } else { *s as f32 })
-            .collect();
-        let step = |(i, t): (usize, &f32)| Step {
-            timestep: *t,
-            update: Update::Velocity {
-                sigma: table.sigma(*t),
-                renoise: ts.get(i + 1).map(|t| table.sigma(*t)),
-            },
+        let steps = |listed: &[u32]| -> Vec<Step> {
+            let ts: Vec<f32> = listed
+                .iter()
+                .map(|s| if warp { table.warp(*s) } else { *s as f32 })
+                .collect();
+            let step = |(i, t): (usize, &f32)| Step {
+                timestep: *t,
+                update: Update::Velocity {
+                    sigma: table.sigma(*t),
+                    renoise: ts.get(i + 1).map(|t| table.sigma(*t)),
+                },
+            };
+            ts.iter().enumerate().map(step).collect()
         };
         Schedule {
-            steps: ts.iter().enumerate().map(step).collect(),
+            steps: steps(listed),
+            first_chunk: first_chunk.map(steps),
             noise_scale: 1.0,
             context_timestep: context_t,
             limit: None,
@@ -209,6 +226,25 @@ mod tests {
             (t.sigma(0.0) - 0.00498).abs() < 1e-5,
             "0 looks up the last entry"
         );
+    }
+
+    #[test]
+    fn the_first_chunk_of_a_film_may_have_its_own_list() {
+        let s = Schedule::renoise(&[1000, 500], Some(&[1000, 750, 250]), true, 5.0, 0.0);
+        let of = |first| -> Vec<f32> { s.steps_from(first).iter().map(|s| s.timestep).collect() };
+        assert_eq!(of(0).len(), 3);
+        assert_eq!(of(1).len(), 2);
+        assert!((of(0)[1] - 937.5).abs() < 1e-3 && (of(1)[1] - 833.3333).abs() < 1e-3);
+        // The last pass of either list adds no noise.
+        for first in [0, 1] {
+            let last = s.steps_from(first).last().unwrap();
+            assert!(matches!(
+                last.update,
+                Update::Velocity { renoise: None, .. }
+            ));
+        }
+        let plain = Schedule::renoise(&[1000, 500], None, true, 5.0, 0.0);
+        assert_eq!(plain.steps_from(0), plain.steps_from(3));
     }
 
     #[test]

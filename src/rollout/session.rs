@@ -13,13 +13,13 @@ use super::schedule::Schedule;
 use super::undo::Past;
 use super::watch::{DriftSummary, Seen, Watch};
 use crate::cache::{
-    CacheError, Held, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
+    CacheError, Held, KeyPositions, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
 };
 use crate::codec::KvPair;
 use crate::decode::{self, Decoder, DecoderSource};
 use crate::frame::Frame;
 use crate::gpu::{Device, Purpose};
-use crate::model::config::{Cross, DitConfig};
+use crate::model::config::DitConfig;
 use crate::model::{self, Dit, Tape};
 use crate::ops::{KvFormat, WeightFormat};
 use crate::weights::{self, Weights};
@@ -95,6 +95,10 @@ pub struct Config {
     pub window: Option<u32>,
     /// First latent frames that never leave the window.
     pub sink: u32,
+    /// Positions that turn keys and queries.
+    pub positions: KeyPositions,
+    /// Share of itself that the sink keeps when it takes in what leaves the window, see [`Policy::ema_sink`].
+    pub ema_sink: Option<f32>,
     /// Storage of exact keys and values.
     pub kv: KvFormat,
     /// Which keys and values are coded, and how; `None`: all stay exact.
@@ -113,6 +117,8 @@ impl Default for Config {
             seed: 0,
             window: None,
             sink: 0,
+            positions: KeyPositions::Absolute,
+            ema_sink: None,
             kv: KvFormat::F16,
             coded: None,
             weights: WeightFormat::F16,
@@ -163,13 +169,15 @@ impl Config {
             span_chunks: coded.map_or(0, |c| chunks(c.span.unwrap_or(SPAN_FRAMES)).max(1)),
             recent_chunks: coded.map_or(0, |c| chunks(c.recent)),
             exact_sink: coded.map_or(0, |c| c.sink as usize),
+            positions: self.positions,
+            ema_sink: self.ema_sink,
         }
     }
 
     /// The cache of a film of these frames: given ones come one by one.
     ///
     /// # Errors
-    /// A window too small for a chunk, codecs that the model's heads cannot have, a span of no frames.
+    /// A window too small for a chunk, a sink that cannot take in what leaves, codecs that the model's heads cannot have, a span of no frames.
     pub(super) fn cache(
         &self,
         model: &DitConfig,
@@ -184,6 +192,9 @@ impl Config {
         let whole = std::iter::repeat_n(chunk, frames / chunk);
         let rest = Some(frames % chunk).filter(|n| *n > 0);
         let chunks = std::iter::repeat_n(1, given).chain(whole).chain(rest);
+        for n in chunks.clone() {
+            policy.check(n)?;
+        }
         let spans = match &self.coded {
             Some(c) => {
                 let dim = model.rope_split().head_dim();
@@ -556,9 +567,11 @@ impl Session {
         let poses = self.film.poses(first, (frames.end - frames.start) as usize);
         // Under the prompt that the chunk was made with.
         self.set_cue(self.chunks - 1)?;
+        let schedule = self.sampler.schedule();
+        let steps = schedule.steps_from(frames.start).len() as u32;
+        let timestep = schedule.context_timestep;
         self.sampler.write_cache(frames, &poses)?;
         self.sampler.wait()?;
-        let (steps, timestep) = (self.plan.steps, self.sampler.schedule().context_timestep);
         let (chunk, secs) = (self.chunks - 1, t0.elapsed().as_secs_f64());
         on(Event::PassDone {
             kind: PassKind::Cache,
@@ -588,7 +601,8 @@ impl Session {
         let scale = self.sampler.schedule().noise_scale;
         self.sampler.begin(frames.clone(), &draw(START, scale))?;
         let poses = self.film.poses(first, (frames.end - frames.start) as usize);
-        for step in 0..self.plan.steps {
+        let steps = self.sampler.schedule().steps_from(frames.start).to_vec();
+        for (step, s) in (0..).zip(&steps) {
             let t0 = Instant::now();
             let mut again = || draw(START + 1 + step, 1.0);
             self.sampler.denoise(
@@ -603,8 +617,8 @@ impl Session {
                 kind: PassKind::Denoise,
                 chunk: self.chunks,
                 pass: step,
-                passes: self.plan.steps + 1,
-                timestep: self.sampler.schedule().steps[step as usize].timestep,
+                passes: steps.len() as u32 + 1,
+                timestep: s.timestep,
                 secs: t0.elapsed().as_secs_f64(),
             });
         }
@@ -620,11 +634,8 @@ impl Session {
         if self.cue == Some(at) {
             return Ok(false);
         }
-        let mut rows = script.cues[at].rows.clone();
-        if let Cross::Separate { text_dim, text_len } = self.sampler.config().cross {
-            rows.resize((text_dim * text_len) as usize, 0.0);
-        }
-        self.sampler.set_text(&rows, &mut Tape::blank())?;
+        self.sampler
+            .set_text(&script.cues[at].rows, &mut Tape::blank())?;
         self.cue = Some(at);
         Ok(true)
     }
@@ -773,7 +784,9 @@ impl From<CacheError> for Error {
             CacheError::Gpu(e) => Error::Gpu(e),
             CacheError::Layout(e) => Error::Window(e),
             CacheError::Codec(text) => Error::Setting(text),
-            e @ CacheError::NoWayBack { .. } => Error::Setting(e.to_string()),
+            e @ (CacheError::NoWayBack { .. }
+            | CacheError::CodedRenewal
+            | CacheError::LongRenewal { .. }) => Error::Setting(e.to_string()),
             e @ CacheError::NoRoom { .. } => Error::WouldNotFit(e.to_string()),
             e @ CacheError::NotNumbers { .. } => Error::Cache(e.to_string()),
         }

@@ -9,10 +9,10 @@ use super::probe::{Must, Output, Part, Tol, values};
 use crate::gpu::{Buffer, Device, Error, Purpose, Recorder};
 use crate::ops::{
     Activation, Attention, BiasFix, Cluster, Coding, Conv3x3, ConvMatrix, FramePlace, Grid,
-    KvFormat, KvStore, Linear, Matrix, Norm, NormMode, Patches, Positions, Quantize,
+    KvFormat, KvMix, KvStore, Linear, Matrix, Norm, NormMode, Patches, Positions, Quantize,
     RelativeAttention, RmsNorm, Rope, RopeSplit, Rows, ScaleFormat, Segment, SpanError, SpanGather,
     SpanLayout, SpanPlace, Store, WeightFormat, attention, conv3x3, hadamard_rows, kmeans,
-    kmeans_start, kv_store, linear, mix, norm, pack_conv3x3, patchify, quantize,
+    kmeans_start, kv_mix, kv_store, linear, mix, norm, pack_conv3x3, patchify, quantize,
     relative_attention, residual, rms_norm, rope, sample_codings, silu, span_decode, span_error,
     span_gather, unpatchify,
 };
@@ -158,6 +158,7 @@ pub fn cases() -> Vec<Case> {
     all.extend([
         rope_case(),
         kv_store_case(),
+        kv_mix_case(),
         relative_attention_case(),
         conv3x3_case(),
     ]);
@@ -526,6 +527,49 @@ fn kv_store_case() -> Case {
                     vec![part("K", 0..words, Must::Equal)],
                     vec![part("V", 0..words, Must::Equal)],
                 ],
+            })
+        },
+    )
+}
+
+fn kv_mix_case() -> Case {
+    let (n, x_at, y_at) = (48 * 256, 1024, 64);
+    let format = KvFormat::F32;
+    case(
+        "kv_mix",
+        format!("{n}, {format:?}"),
+        Work::Bytes((n * 12) as f64),
+        move |d| {
+            let y = d.upload(
+                Purpose::Activations,
+                "page",
+                &format.pack(&values(32, y_at + n)),
+            )?;
+            let x = values(33, x_at + n);
+            // What lies before is not the op's to touch.
+            let record = move |rec: &mut Recorder<'_>, w: &[Output<u32>], _: &[Output<f32>]| {
+                kv_mix(
+                    rec,
+                    &KvMix {
+                        x: &w[0].buffer,
+                        x_at,
+                        y: &y,
+                        y_at,
+                        n,
+                        a: 0.75,
+                        b: 0.25,
+                        format,
+                    },
+                );
+            };
+            Ok(Job {
+                record: Box::new(record),
+                words: vec![Output::holding(d, &format.pack(&x))?],
+                floats: Vec::new(),
+                parts: vec![vec![
+                    part("before", 0..x_at, Must::Equal),
+                    part("mixed", x_at..x_at + n, Must::Near(Tol::ELEMENTWISE)),
+                ]],
             })
         },
     )

@@ -69,6 +69,13 @@ impl Check {
         self.stopped = true;
     }
 
+    /// Tensors that another check looks at, by the beginning and the end of their names.
+    pub fn leave(&mut self, begin: &str, end: &str) {
+        let names = self.golden.0.keys();
+        let left = names.filter(|n| n.starts_with(begin) && n.ends_with(end));
+        self.used.extend(left.cloned());
+    }
+
     /// A tensor that the computation takes in.
     pub fn input(&mut self, name: &str) -> Option<&Tensor> {
         if !self.has(name) {

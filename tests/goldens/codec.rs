@@ -883,6 +883,7 @@ pub fn policy(set: &Codec, _: &Device) {
             recent_chunks: number(p, "keep_recent_chunks"),
             // The authors keep a sink exact only inside a window.
             exact_sink: window.map_or(0, |_| number(p, "sink_keep_chunks") * chunk),
+            ..Policy::default()
         };
         let mut r = Residency::default();
         for step in p["trace"].as_array().unwrap() {

@@ -23,6 +23,8 @@ pub struct Storage {
     pub kv: KvFormat,
     /// Frames of a page; `None`: as many as the cache likes.
     pub page_frames: Option<u64>,
+    /// The prompt without its padding, which then is one row for the network.
+    pub merged: bool,
     /// Codecs of what was given, of which the set says that they lose nothing.
     pub coded: Option<&'static str>,
 }
@@ -108,7 +110,11 @@ pub fn run(
         full: full.unwrap_or_default(),
         chunk,
     };
-    let context = r.text()?;
+    let real_rows = storage.merged.then(|| {
+        let rows = json["prompt_real"].as_u64();
+        rows.expect("config.json states the prompt's rows as prompt_real") as usize
+    });
+    let context = r.text(real_rows)?;
     r.given(start)?;
     let mut latents = Vec::new();
     for (c, noise) in noise.chunks(chunk * frame_values).enumerate() {
@@ -154,15 +160,27 @@ fn window(json: &Value, file: &str) -> Window {
 }
 
 impl Rollout<'_> {
-    /// Sets the prompt. The embedded text, recorded with every full pass though it is computed once.
-    fn text(&mut self) -> Option<Log> {
+    /// Sets the prompt, only its first rows where it is told how many are no padding. The embedded text, recorded with every
+    /// full pass though it is computed once.
+    fn text(&mut self, real_rows: Option<usize>) -> Option<Log> {
         let mut prompt = self.check.reals("prompt_embeds")?;
         let Cross::Separate { text_dim, text_len } = self.config.cross else {
             panic!("a set of a network with text")
         };
-        prompt.resize((text_dim * text_len) as usize, 0.0);
-        let log = recorded(|tape| self.sampler.set_text(&prompt, tape).unwrap());
+        let n_rows = real_rows.unwrap_or(text_len as usize);
+        prompt.resize(n_rows * text_dim as usize, 0.0);
+        let mut log = recorded(|tape| self.sampler.set_text(&prompt, tape).unwrap());
         let text = self.sampler.text().expect("set just now");
+        if real_rows.is_some() {
+            assert_eq!(text.n_rows(), n_rows + 1, "one row for all padding");
+            // Told as it is recorded, row by row.
+            let (width, context) = (self.config.hidden as usize, "context");
+            let rows = log.get_mut(context).expect("recorded with the text");
+            let last = rows[rows.len() - width..].to_vec();
+            while rows.len() < text_len as usize * width {
+                rows.extend_from_slice(&last);
+            }
+        }
         for layer in 0..self.config.layers as usize {
             let (k, v) = text.read(self.device, layer).unwrap();
             for (part, values) in [("k", k), ("v", v)] {

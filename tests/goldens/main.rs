@@ -15,9 +15,12 @@ mod device;
 mod dit;
 mod e2e;
 mod file;
+mod lora;
+mod modes;
 mod pickle;
 mod rope;
 mod scheduler;
+mod single;
 mod taehv;
 mod text;
 mod tiny;
@@ -33,6 +36,10 @@ const SETS: [&str; 3] = ["codec", "selfforcing", "tiny/rooms"];
 
 /// Share of a tensor's maximum that f32 arithmetic may be off by, after whole roll-outs.
 const F32: f64 = 1e-4;
+/// With one row for all padding: a share of weight that is off by one row of padding would show.
+const MERGED: f64 = 1e-5;
+/// Of `family`: a sink updated a pass too late is not much farther off than [`F32`].
+const FAMILY: f64 = 2e-5;
 /// The same with weights, keys and values in half floats.
 const F16: f64 = 2e-2;
 /// The demo world: six layers deep, two passes a frame.
@@ -42,17 +49,27 @@ const FULL: Storage = Storage {
     weights: WeightFormat::F32,
     kv: KvFormat::F32,
     page_frames: None,
+    merged: false,
     coded: None,
 };
 const HALF: Storage = Storage {
     weights: WeightFormat::F16,
     kv: KvFormat::F16,
     page_frames: None,
+    merged: false,
     coded: None,
 };
 
 /// Files of `selfforcing` that need the network's weights.
-const ROLLOUTS: [&str; 4] = ["dit", "dit_kv_override", "dit_window", "dit_window2"];
+const ROLLOUTS: [&str; 7] = [
+    "dit",
+    "dit_kv_override",
+    "dit_presets",
+    "dit_window",
+    "dit_window2",
+    "family",
+    "ops",
+];
 
 fn ops(file: &str, run: fn(&mut Check, &longtake::gpu::Device), title: &str, on: On) {
     let Some(set) = Set::find("selfforcing") else {
@@ -67,10 +84,10 @@ fn ops(file: &str, run: fn(&mut Check, &longtake::gpu::Device), title: &str, on:
 }
 
 fn rollout(file: &str, title: &str, on: On, storage: Storage) {
-    let tol = if storage.weights == WeightFormat::F32 {
-        F32
-    } else {
-        F16
+    let tol = match (storage.weights, storage.merged) {
+        (WeightFormat::F32, true) => MERGED,
+        (WeightFormat::F32, false) => F32,
+        _ => F16,
     };
     let Some(set) = Set::find("selfforcing") else {
         return;
@@ -83,6 +100,38 @@ fn rollout(file: &str, title: &str, on: On, storage: Storage) {
     };
     let Some(device) = on.device() else { return };
     if dit::run(&mut check, &set.config(), &weights, file, &device, storage).is_none() {
+        check.stop();
+    }
+    check.finish();
+}
+
+fn modes(
+    file: &str,
+    run: fn(&mut Check, &modes::Files<'_>, &longtake::gpu::Device, Storage) -> Option<()>,
+    title: &str,
+    on: On,
+    storage: Storage,
+) {
+    let tol = match (file, storage.weights) {
+        ("family", WeightFormat::F32) => FAMILY,
+        (_, WeightFormat::F32) => F32,
+        _ => F16,
+    };
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, &format!("{file}.safetensors"), title, tol) else {
+        return;
+    };
+    let Some(weights) = set.file("weights_dit.safetensors") else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    let files = modes::Files {
+        config: &set.config(),
+        weights: &weights,
+    };
+    if run(&mut check, &files, &device, storage).is_none() {
         check.stop();
     }
     check.finish();
@@ -152,6 +201,57 @@ fn selfforcing_scheduler_twin() {
     );
 }
 
+fn single(title: &str, on: On) {
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, "ops.safetensors", title, F32) else {
+        return;
+    };
+    let Some(weights) = set.file("weights_dit.safetensors") else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    if single::run(&mut check, &set.config(), &weights, &device).is_none() {
+        check.stop();
+    }
+    check.finish();
+}
+
+#[test]
+fn selfforcing_ops() {
+    single("selfforcing_ops", On::Best);
+}
+
+#[test]
+fn selfforcing_ops_portable() {
+    single("selfforcing_ops_portable", On::Portable);
+}
+
+#[test]
+fn selfforcing_ops_twin() {
+    single("selfforcing_ops_twin", On::Twin);
+}
+
+fn changed(title: &str, on: On) {
+    if let Some(set) = Set::find("selfforcing")
+        && let Some(weights) = set.file("weights_dit.safetensors")
+        && let Some(device) = on.device()
+    {
+        lora::run(&set.config(), &weights, &device, title);
+    }
+}
+
+#[test]
+fn selfforcing_lora() {
+    changed("selfforcing_lora", On::Best);
+}
+
+#[test]
+fn selfforcing_lora_twin() {
+    changed("selfforcing_lora_twin", On::Twin);
+}
+
 #[test]
 fn selfforcing_pickle() {
     if let Some(set) = Set::find("selfforcing") {
@@ -187,6 +287,31 @@ fn selfforcing_dit_twin() {
 #[test]
 fn selfforcing_dit_twin_f16() {
     rollout("dit", "selfforcing_dit_twin_f16", On::Twin, HALF);
+}
+
+const MERGED_TEXT: Storage = Storage {
+    merged: true,
+    ..FULL
+};
+
+#[test]
+fn selfforcing_dit_merged() {
+    rollout("dit", "selfforcing_dit_merged", On::Best, MERGED_TEXT);
+}
+
+#[test]
+fn selfforcing_dit_merged_portable() {
+    rollout(
+        "dit",
+        "selfforcing_dit_merged_portable",
+        On::Portable,
+        MERGED_TEXT,
+    );
+}
+
+#[test]
+fn selfforcing_dit_merged_twin() {
+    rollout("dit", "selfforcing_dit_merged_twin", On::Twin, MERGED_TEXT);
 }
 
 #[test]
@@ -312,6 +437,83 @@ fn selfforcing_dit_window2_pages() {
             ..FULL
         },
     );
+}
+
+/// Tests of one file of roll-outs: best tier, portable, twins, in f32 and in half floats.
+macro_rules! modes {
+    ($($file:literal, $run:path: $best:ident, $portable:ident, $twin:ident, $best_f16:ident, $twin_f16:ident;)*) => {$(
+        #[test]
+        fn $best() {
+            modes($file, $run, stringify!($best), On::Best, FULL);
+        }
+
+        #[test]
+        fn $portable() {
+            modes($file, $run, stringify!($portable), On::Portable, FULL);
+        }
+
+        #[test]
+        fn $twin() {
+            modes($file, $run, stringify!($twin), On::Twin, FULL);
+        }
+
+        #[test]
+        fn $best_f16() {
+            modes($file, $run, stringify!($best_f16), On::Best, HALF);
+        }
+
+        #[test]
+        fn $twin_f16() {
+            modes($file, $run, stringify!($twin_f16), On::Twin, HALF);
+        }
+    )*};
+}
+
+modes! {
+    "dit_presets", modes::presets: selfforcing_dit_presets, selfforcing_dit_presets_portable,
+        selfforcing_dit_presets_twin, selfforcing_dit_presets_f16, selfforcing_dit_presets_twin_f16;
+    "family", modes::family: selfforcing_family, selfforcing_family_portable,
+        selfforcing_family_twin, selfforcing_family_f16, selfforcing_family_twin_f16;
+}
+
+/// What leaves the window lies in the sink's page and in others.
+#[test]
+fn selfforcing_family_pages() {
+    modes(
+        "family",
+        modes::family,
+        "selfforcing_family_pages",
+        On::Best,
+        Storage {
+            page_frames: Some(4),
+            ..FULL
+        },
+    );
+}
+
+/// Relative positions of frames that lie in spans.
+#[test]
+fn selfforcing_family_relative_coded() {
+    modes(
+        "family",
+        modes::relative,
+        "selfforcing_family_relative_coded",
+        On::Best,
+        Storage {
+            weights: WeightFormat::F16,
+            coded: Some("int8"),
+            ..FULL
+        },
+    );
+}
+
+#[test]
+fn selfforcing_family_refuses_what_takes_exact_frames() {
+    if let Some(set) = Set::find("selfforcing")
+        && let Some(weights) = set.file("weights_dit.safetensors")
+    {
+        modes::refusals(&set.config(), &weights);
+    }
 }
 
 #[test]

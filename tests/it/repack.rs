@@ -21,6 +21,7 @@ fn policy(window: Option<usize>) -> Policy {
         span_chunks: SPAN,
         recent_chunks: 0,
         exact_sink: 1,
+        ..Policy::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whole roll-outs of the demo world on the device.
 
-use longtake::cache::{CacheShape, KvCache, Policy, SpansPlan};
+use longtake::cache::{CacheShape, KeyPositions, KvCache, Policy, SpansPlan};
 use longtake::codec::KvPair;
 use longtake::frame::Frame;
 use longtake::gpu::{Device, TierRequest};
@@ -62,6 +62,44 @@ fn the_plan_is_what_the_ledger_holds() {
         let (_, planned, session) = run(&device, n, &config);
         assert_eq!(session.memory(), planned, "window {window:?}");
     }
+}
+
+#[test]
+fn a_sink_that_takes_in_and_relative_positions_make_another_film_as_planned() {
+    let film = |positions, ema_sink| {
+        let device = Device::twin();
+        let config = Config {
+            window: Some(4),
+            sink: 1,
+            positions,
+            ema_sink,
+            ..Config::default()
+        };
+        let (frames, planned, session) = run(&device, 2, &config);
+        assert_eq!(session.memory(), planned, "{positions:?}, {ema_sink:?}");
+        frames
+    };
+    use KeyPositions::{Absolute, Relative};
+    let films = [
+        film(Absolute, None),
+        film(Relative, None),
+        film(Relative, Some(0.5)),
+    ];
+    assert_ne!(films[0], films[1]);
+    assert_ne!(films[1], films[2]);
+    // What the sink cannot do is refused before anything is loaded.
+    let config = Config {
+        window: Some(4),
+        sink: 2,
+        ema_sink: Some(0.5),
+        ..Config::default()
+    };
+    let model = ModelSource::rooms().unwrap();
+    let refused = Session::new(&Device::twin(), &model, walk(2).1, &config).unwrap_err();
+    assert!(
+        refused.to_string().contains("chunks as long as the sink"),
+        "{refused}"
+    );
 }
 
 #[test]

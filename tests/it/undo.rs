@@ -1,10 +1,10 @@
 //! Going back to a chunk: the same way from there gives the same bytes, another way another film, and nothing is left over.
 
-use longtake::cache::{CacheShape, KvCache, Policy, SpansPlan, Window};
+use longtake::cache::{CacheShape, KvCache, Policy, Sink, SpansPlan, Window};
 use longtake::codec::KvPair;
 use longtake::frame::Frame;
-use longtake::gpu::{Device, Purpose, TierRequest};
-use longtake::ops::{KvFormat, RopeSplit};
+use longtake::gpu::{Device, Kind, Purpose, TierRequest};
+use longtake::ops::{KvFormat, Positions, RopeSplit};
 use longtake::rollout::event::{Event, MemoryUse};
 use longtake::rollout::{Coded, Config, ModelSource, Session, Walk};
 use longtake::world::film::{DEFAULT_FILM, SeedFilm};
@@ -221,17 +221,20 @@ fn every_state_of_a_cache_comes_back() {
         frames: Some(frames),
         sink,
     };
-    for (window, span_chunks, recent_chunks) in [
-        (Window::default(), 3, 1),
-        (window(8, 1), 2, 0),
-        (window(9, 2), 3, 1),
-        (window(5, 1), 0, 0),
+    for (window, span_chunks, recent_chunks, ema_sink) in [
+        (Window::default(), 3, 1, None),
+        (window(8, 1), 2, 0, None),
+        (window(9, 2), 3, 1, None),
+        (window(5, 1), 0, 0, None),
+        (window(5, 1), 0, 0, Some(0.5)),
     ] {
         let policy = Policy {
             window,
             span_chunks,
             recent_chunks,
             exact_sink: 1,
+            ema_sink,
+            ..Policy::default()
         };
         let mut rig = Rig::new(&Device::twin(), policy, "int4", 20);
         rig.cache.keep_undo(1 << 30);
@@ -266,4 +269,94 @@ fn every_state_of_a_cache_comes_back() {
             assert!(!rig.cache.back_before(&rig.device, 20).unwrap());
         }
     }
+}
+
+#[test]
+fn a_sink_takes_in_what_leaves_frame_by_frame() {
+    let policy = Policy {
+        window: Window {
+            frames: Some(3),
+            sink: 1,
+        },
+        ema_sink: Some(0.75),
+        ..Policy::default()
+    };
+    for device in [Device::twin()]
+        .into_iter()
+        .chain(support::gpus().iter().map(|g| g.device.clone()))
+    {
+        let mut rig = Rig::new(&device, policy, "int4", 6);
+        let read = |rig: &Rig, frame| rig.cache.read_frame(&rig.device, 0, frame).unwrap().0;
+        let mut want = Vec::new();
+        for frame in 0..6 {
+            // What leaves when this frame comes.
+            let leaves = (frame >= 3).then(|| read(&rig, frame - 2));
+            rig.frame(frame);
+            match leaves {
+                None if frame == 0 => want = read(&rig, 0),
+                None => {}
+                Some(leaves) => want
+                    .iter_mut()
+                    .zip(leaves)
+                    .for_each(|(w, l)| *w = 0.75 * *w + 0.25 * l),
+            }
+        }
+        if device.caps().kind == Kind::Twin {
+            let scratch = device.ledger().bytes(Purpose::Scratch)
+                - rig.cache.layout().n_pages() as u64 * Positions::BYTES;
+            assert_eq!(scratch, KvCache::scratch_bytes(&rig.shape, &policy));
+        }
+        let got = read(&rig, 0);
+        let far = got.iter().zip(&want).map(|(g, w)| (g - w).abs());
+        let (far, size) = (
+            far.fold(0.0, f32::max),
+            want.iter().fold(0.0f32, |m, w| m.max(w.abs())),
+        );
+        // Three roundings to halves.
+        assert!(far <= 2e-3 * size, "{far} of {size}");
+    }
+}
+
+#[test]
+fn a_cache_computed_anew_holds_the_newest_frames_and_has_no_way_back() {
+    let policy = Policy {
+        window: Window {
+            frames: Some(4),
+            sink: 2,
+        },
+        ..Policy::default()
+    };
+    for (sink, held) in [(Sink::Renewed, 5..9), (Sink::Kept, 7..9)] {
+        let mut rig = Rig::new(&Device::twin(), policy, "int4", 20);
+        rig.cache.keep_undo(1 << 30);
+        (0..9).for_each(|frame| rig.frame(frame));
+        assert_eq!(rig.cache.renewal().unwrap(), 5..9);
+        let frames = rig.cache.renew(&rig.device, sink).unwrap();
+        assert_eq!(frames, 5..9);
+        let kept = if sink == Sink::Kept { 0..2 } else { 0..0 };
+        let want: Vec<i64> = kept.chain(held).collect();
+        assert_eq!(rig.cache.shown(), want);
+        assert!(rig.cache.back_before(&rig.device, 8).is_err());
+        let bytes = rig.cache.bytes();
+        (9..12).for_each(|frame| rig.frame(frame));
+        let first = if sink == Sink::Kept { 0 } else { 5 };
+        assert_eq!(rig.cache.shown(), [first, first + 1, 10, 11]);
+        assert_eq!(rig.cache.bytes(), bytes, "no page is added");
+        // What came after can be gone back to.
+        assert!(rig.cache.back_before(&rig.device, 10).unwrap());
+        assert_eq!(rig.cache.shown()[2..], [8, 9]);
+    }
+}
+
+#[test]
+fn more_frames_than_a_pass_can_have_are_not_computed_anew() {
+    let mut rig = Rig::new(&Device::twin(), Policy::default(), "int4", 5000);
+    let (rows, cols) = rig.shape.grid;
+    let most = Positions::capacity(rig.shape.split, rows, cols) as i64;
+    rig.cache.begin(&rig.device, 0..most).unwrap();
+    assert_eq!(rig.cache.renewal().unwrap(), 0..most);
+    rig.cache.begin(&rig.device, most..most + 1).unwrap();
+    let refused = rig.cache.renew(&rig.device, Sink::Renewed).unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains(&format!("--window {most}")), "{refused}");
 }

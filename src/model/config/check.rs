@@ -307,16 +307,21 @@ impl SamplerConfig {
             }
             Self::Renoise {
                 steps,
+                first_chunk_steps,
                 shift,
                 context_t,
                 ..
             } => {
-                let in_range =
-                    !steps.is_empty() && steps.iter().all(|step| (1..=1000).contains(step));
-                let falls = steps.is_sorted_by(|a, b| b < a);
-                let expected = "1 to 1000 whole numbers in 1 to 1000, each below the one before";
-                let found = steps.iter().map(|step| f64::from(*step)).collect();
-                schedule("steps", found, in_range && falls, expected)?;
+                let first = first_chunk_steps.iter().map(|s| ("first_chunk_steps", s));
+                for (field, steps) in [("steps", steps)].into_iter().chain(first) {
+                    let in_range =
+                        !steps.is_empty() && steps.iter().all(|step| (1..=1000).contains(step));
+                    let falls = steps.is_sorted_by(|a, b| b < a);
+                    let expected =
+                        "1 to 1000 whole numbers in 1 to 1000, each below the one before";
+                    let found = steps.iter().map(|step| f64::from(*step)).collect();
+                    schedule(field, found, in_range && falls, expected)?;
+                }
                 number("shift", *shift, 0.0 < *shift, "a finite number above 0")?;
                 let context_t = f64::from(*context_t);
                 number(

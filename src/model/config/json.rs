@@ -134,6 +134,7 @@ pub(super) fn selfforcing(text: &str) -> Result<DitConfig, Error> {
         chunk_frames: file.chunk,
         sampler: SamplerConfig::Renoise {
             steps: file.steps,
+            first_chunk_steps: None,
             warp: true,
             shift: file.shift,
             context_t: 0.0,
@@ -297,6 +298,7 @@ pub(super) mod tests {
             config.sampler,
             SamplerConfig::Renoise {
                 steps,
+                first_chunk_steps: None,
                 warp: true,
                 shift: 5.0,
                 context_t: 0.0

@@ -287,3 +287,80 @@ fn attention_survives_a_score_far_above_the_others() {
         }
     }
 }
+
+/// The last row of a text, standing for all its padding, weighs as much as all of it.
+#[test]
+fn a_merged_last_row_weighs_as_the_rows_it_stands_for() {
+    let (head_dim, n_heads, n_queries, padding) = (64, 2, 50, 37);
+    let width = n_heads * head_dim;
+    // One row of text or none, and ends of what kernels take at once.
+    for n_rows in [1, 2, 4, 5, 8, 9, 16, 60] {
+        let (mut k, mut v) = (values(1, n_rows * width), values(2, n_rows * width));
+        let q: Vec<f32> = values(3, n_queries * width)
+            .iter()
+            .map(|q| 1.5 * q)
+            .collect();
+        let of = |device: &Device, k: &[f32], v: &[f32], rows: Rows| {
+            let upload = |rows: &[f32]| {
+                let words = KvFormat::F32.pack(rows);
+                device.upload(Purpose::Cache, "text", &words).unwrap()
+            };
+            let split = RopeSplit::wan(head_dim);
+            let mut positions = Positions::new(device, split, 10_000.0, 1, 1).unwrap();
+            positions.set_frames(device, &[(0, 0)]);
+            let (k_page, v_page, q) = (upload(k), upload(v), input(device, &q));
+            let out = Out::<f32>::unwritten(device, n_queries * width);
+            let state = Out::<f32>::unwritten(device, n_queries * n_heads * 2);
+            let segment = Segment {
+                k: &k_page,
+                v: &v_page,
+                rows,
+                positions: &positions,
+                rope: false,
+                tokens_per_frame: k.len() / width,
+            };
+            let args = Attention {
+                q: &q,
+                q_stride: width,
+                n_queries,
+                n_heads,
+                segments: &[segment],
+                out: &out.buffer,
+                state: &state.buffer,
+            };
+            run(device, |rec| attention(rec, &args));
+            out.read(device)
+        };
+        let merged = |last_bias| Rows::Merged {
+            format: KvFormat::F32,
+            last_bias,
+        };
+        let plain = Rows::Plain(KvFormat::F32);
+        let devices = gpus().iter().map(|gpu| (gpu.label, gpu.device.clone()));
+        let short: Vec<_> = devices
+            .chain([("twin", Device::twin())])
+            .map(|(label, d)| {
+                let one = of(&d, &k, &v, merged((padding as f32).ln()));
+                // No bias, no difference, in any bit.
+                assert_eq!(
+                    of(&d, &k, &v, merged(0.0)),
+                    of(&d, &k, &v, plain),
+                    "{label}"
+                );
+                (label, d, one)
+            })
+            .collect();
+        for rows in [&mut k, &mut v] {
+            let last = rows[rows.len() - width..].to_vec();
+            (1..padding).for_each(|_| rows.extend_from_slice(&last));
+        }
+        for (label, d, one) in short {
+            let (nmse, max) = errors(&one, &of(&d, &k, &v, plain));
+            let tol = tol(head_dim);
+            assert!(
+                nmse <= tol.nmse && max <= tol.max,
+                "{label}, {n_rows} rows: NMSE {nmse:.2e}, max {max:.2e}"
+            );
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod attention_coded;
 mod cases;
 mod conv3x3;
 mod encode;
+mod kv_mix;
 mod kv_store;
 mod laws;
 mod laws_attention;
