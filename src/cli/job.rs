@@ -284,11 +284,12 @@ impl Job {
         };
         if let Subject::Text(scene) = &subject {
             if args.network.window.is_none() {
-                config.window = scene.window;
+                config.window = scene.policy.window.frames.map(|n| n as u32);
             }
             if args.network.sink.is_none() && config.window.is_some() {
-                config.sink = scene.sink;
+                config.sink = scene.policy.window.sink as u32;
             }
+            (config.positions, config.ema_sink) = (scene.policy.positions, scene.policy.ema_sink);
         }
         let (width, height) = subject.size();
         let scale = args.output.scale;

@@ -10,6 +10,7 @@ mod probe;
 
 pub use activations::Activations;
 pub use dit::{Dit, Pass, TextCache, sinusoid};
+pub use lora::Lora;
 pub use probe::Tape;
 
 /// Why a model could not be loaded or run.

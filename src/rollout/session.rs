@@ -20,7 +20,7 @@ use crate::decode::{self, Decoder, DecoderSource};
 use crate::frame::Frame;
 use crate::gpu::{Device, Purpose};
 use crate::model::config::DitConfig;
-use crate::model::{self, Dit, Tape};
+use crate::model::{self, Dit, Lora, Tape};
 use crate::ops::{KvFormat, WeightFormat};
 use crate::weights::{self, Weights};
 use crate::world::pose::Pose;
@@ -34,6 +34,8 @@ pub struct ModelSource {
     pub config: DitConfig,
     /// Tensors.
     pub weights: Weights,
+    /// A change of them that is worked in while they are loaded.
+    pub lora: Option<Lora>,
     /// What makes pictures of its latents.
     pub decoder: DecoderSource,
 }
@@ -53,6 +55,7 @@ impl ModelSource {
                 include_str!("../../assets/worlds/rooms/config.json"),
             )?,
             weights: Weights::from_static("rooms", weights)?,
+            lora: None,
             decoder: DecoderSource::Pixels,
         })
     }
@@ -74,6 +77,7 @@ impl ModelSource {
             name,
             config: parse_config(&path, &text)?,
             weights: Weights::open(&folder.join("weights.safetensors"))?,
+            lora: None,
             decoder: DecoderSource::Pixels,
         })
     }
@@ -280,7 +284,10 @@ impl Session {
         if matches!(&film, Film::Text(script) if script.cues.is_empty()) {
             return Err(Error::Setting("a film from text needs a prompt".into()));
         }
-        let dit = Dit::load(device, c, &model.weights, config.weights)?;
+        let dit = match &model.lora {
+            Some(lora) => Dit::load_changed(device, c, &model.weights, lora, config.weights)?,
+            None => Dit::load(device, c, &model.weights, config.weights)?,
+        };
         let setup = config.cache(c, film.given().len(), most)?;
         let sampler = Sampler::new(device, dit, schedule, c.chunk_frames as usize, &setup)?;
         let decoder = model.decoder.load(device, c.latent_grid())?;

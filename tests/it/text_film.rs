@@ -27,6 +27,7 @@ fn model() -> ModelSource {
         name: "tiny".to_owned(),
         config: DitConfig::from_selfforcing_json(&text).unwrap(),
         weights: weights("weights_dit.safetensors"),
+        lora: None,
         decoder: DecoderSource::Taehv(weights("weights_taehv.safetensors")),
     }
 }

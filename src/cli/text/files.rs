@@ -6,8 +6,9 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use longtake::cache::Policy;
 use longtake::model::config::DitConfig;
-use longtake::model::preset::{ModelFile, Part, PositionKind, Preset, Span};
+use longtake::model::preset::{ModelFile, Part, Preset};
 
 use crate::cli::fault::Fault;
 use crate::cli::models;
@@ -30,12 +31,13 @@ pub(super) struct Found {
     /// The preset that it is run by; none for a folder that says its own sizes.
     pub(super) preset: Option<&'static Preset>,
     pub(super) config: DitConfig,
-    /// Latent frames that attention sees, and the first ones that never leave it.
-    pub(super) window: Option<u32>,
-    pub(super) sink: u32,
+    /// What attention sees, and how.
+    pub(super) policy: Policy,
     /// Parts of a checkpoint that may hold the network.
     pub(super) parts: Vec<String>,
     pub(super) generator: Option<PathBuf>,
+    /// A change of the network's weights, where the preset has one.
+    pub(super) lora: Option<PathBuf>,
     pub(super) encoder: Option<PathBuf>,
     pub(super) tokenizer: Option<PathBuf>,
     pub(super) taehv: Option<PathBuf>,
@@ -152,6 +154,11 @@ impl Found {
     pub(super) fn check(&self, needs_tokenizer: bool, needs_encoder: bool) -> Result<(), Fault> {
         let parts = [
             (true, &self.generator, "generator"),
+            (
+                self.preset.is_some_and(|p| p.lora.is_some()),
+                &self.lora,
+                "lora",
+            ),
             (needs_tokenizer, &self.tokenizer, "tokenizer"),
             (needs_encoder, &self.encoder, "text_encoder"),
             (true, &self.taehv, "taehv"),
@@ -193,6 +200,7 @@ impl Found {
 fn file_of(preset: &Preset, part: &str) -> &'static str {
     let is_it = |file: &&ModelFile| match part {
         "generator" => file.part == Part::Generator,
+        "lora" => file.part == Part::Lora,
         "taehv" => file.part == Part::Taehv,
         "tokenizer" => is_tokenizer(file),
         _ => file.part == Part::Text && !is_tokenizer(file),
@@ -232,7 +240,6 @@ fn published(
     name: String,
     find: impl Fn(&ModelFile) -> Option<PathBuf>,
 ) -> anyhow::Result<Found> {
-    check_preset(preset)?;
     let place = |is_it: &dyn Fn(&ModelFile) -> bool| {
         let file = preset.files().find(|file| is_it(file));
         file.and_then(&find)
@@ -246,58 +253,16 @@ fn published(
         name,
         preset: Some(preset),
         config: preset.config(),
-        window: match preset.window {
-            Span::Frames(n) => Some(n),
-            Span::Named(_) => None,
-        },
-        sink: preset.sink,
+        policy: preset.policy(),
         parts: preset.parts.clone(),
         generator: place(&|file| file.part == Part::Generator),
+        lora: place(&|file| file.part == Part::Lora),
         encoder: place(&is_encoder),
         tokenizer: place(&is_tokenizer),
         taehv: place(&|file| file.part == Part::Taehv),
         encoder_name,
         note: None,
     })
-}
-
-/// Presets are data; what this version cannot do of them is refused by name.
-fn check_preset(preset: &Preset) -> Result<(), Fault> {
-    let lacks = |preset: &Preset| -> Vec<&str> {
-        [
-            (preset.lora.is_some(), "a LoRA"),
-            (
-                preset.positions == PositionKind::Relative,
-                "relative positions",
-            ),
-            (
-                preset.ema_sink.is_some(),
-                "a sink that takes in what leaves",
-            ),
-            (
-                preset.first_chunk_steps.is_some(),
-                "steps of its own for the first chunk",
-            ),
-        ]
-        .into_iter()
-        .filter_map(|(needed, what)| needed.then_some(what))
-        .collect()
-    };
-    let needs = lacks(preset);
-    if needs.is_empty() {
-        return Ok(());
-    }
-    let others: Vec<&str> = Preset::all()
-        .iter()
-        .filter(|p| lacks(p).is_empty())
-        .map(|p| p.name.as_str())
-        .collect();
-    Err(Fault::Usage(format!(
-        "--model: {} needs {}, which this version cannot do yet; it runs {}",
-        preset.name,
-        needs.join(" and "),
-        others.join(", ")
-    )))
 }
 
 /// A folder with a config of its own: `generator`, `text_encoder` and `taehv` as files of weights, and the tokenizer.
@@ -319,10 +284,10 @@ fn own(folder: &Path) -> anyhow::Result<Found> {
         name: name_of(folder),
         preset: None,
         config,
-        window: None,
-        sink: 0,
+        policy: Policy::default(),
         parts: vec!["generator_ema".to_owned(), "generator".to_owned()],
         generator: weights("generator"),
+        lora: None,
         encoder,
         tokenizer: Some(folder.join(TOKENIZER)).filter(|path| path.is_file()),
         taehv: weights("taehv"),
@@ -350,23 +315,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn presets_are_named_and_what_they_lack_is_said() {
+    fn presets_are_named_and_other_words_are_not() {
         for preset in Preset::all() {
             assert_eq!(Named::of(&preset.name), Some(Named::Preset(preset)));
         }
         assert_eq!(Named::of("rooms"), None);
         assert_eq!(Named::of("Cargo.toml"), None);
         assert_eq!(Named::of("src"), None);
-        let refused = |name: &str| {
-            let preset = Preset::named(name).unwrap();
-            check_preset(preset).unwrap_err().to_string()
-        };
-        let text = refused("longlive-infinity");
-        assert!(text.contains("a LoRA and relative positions"), "{text}");
-        assert!(text.contains("it runs self-forcing, "), "{text}");
-        assert!(refused("reward-forcing").contains("a sink that takes in"));
-        assert!(refused("causal-forcing-pp-2step").contains("first chunk"));
-        assert!(check_preset(Preset::named("causvid-3step").unwrap()).is_ok());
     }
 
     #[test]

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use longtake::cache::Policy;
 use longtake::decode::DecoderSource;
 use longtake::gpu::Device;
+use longtake::model::Lora;
 use longtake::model::config::{Cross, DitConfig};
 use longtake::ops::WeightFormat;
 use longtake::rollout::event::Event;
@@ -51,9 +53,8 @@ pub(super) struct TextScene {
     latents: usize,
     pub(super) frames: usize,
     pub(super) fps: u32,
-    /// Defaults of the model.
-    pub(super) window: Option<u32>,
-    pub(super) sink: u32,
+    /// What the model is run with where nothing else is asked.
+    pub(super) policy: Policy,
     pub(super) warnings: Vec<String>,
 }
 
@@ -170,8 +171,7 @@ impl TextScene {
             latents,
             frames,
             fps,
-            window: found.window,
-            sink: found.sink,
+            policy: found.policy,
             warnings,
         })
     }
@@ -392,10 +392,18 @@ fn open(found: &Found, config: DitConfig) -> anyhow::Result<ModelSource> {
         .needs(config.latent_grid())
         .map_err(rollout::Error::from)
         .context("the decoder")?;
+    let lora = found.preset.and_then(|preset| preset.lora.as_ref());
+    let lora = match (lora, &found.lora) {
+        (Some(change), Some(path)) => {
+            Some(Lora::open(path, &config, change).context("the preset's change of weights")?)
+        }
+        _ => None,
+    };
     Ok(ModelSource {
         name: found.name.clone(),
         config,
         weights,
+        lora,
         decoder,
     })
 }

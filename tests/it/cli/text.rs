@@ -271,6 +271,15 @@ fn what_is_missing_is_named_with_the_command_that_brings_it() {
     ] {
         assert!(err.contains(says), "{says}: {err}");
     }
+    // A change of weights is a file like the others.
+    let err = generate(&scratch, &["-m", "longlive", PROMPT]).refused(4);
+    for says in [
+        "longlive_base.pt",
+        "lora (lora.pt)",
+        "longtake fetch longlive",
+    ] {
+        assert!(err.contains(says), "{says}: {err}");
+    }
     for (file, says) in [
         ("generator.safetensors", "lacks generator.safetensors"),
         ("taehv.safetensors", "lacks taehv.safetensors"),
@@ -343,7 +352,6 @@ fn flags_of_the_other_kind_of_model_are_refused_by_name() {
             vec!["-m", "tiny", PROMPT, "--window", "3", "--sink", "1"],
             "window",
         ),
-        (vec!["-m", "reward-forcing", PROMPT], "relative positions"),
         (
             vec!["-m", "self-forcing", "--preset", "longlive", PROMPT],
             "two models",
