@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::budget::BudgetArgs;
 use super::compare::Setting;
 use super::kv::{Layers, PairName};
 use super::models::PartArg;
+use super::plan::PlanArgs;
 use super::values::{self, Attended, KvName, Seed};
 
 const EXAMPLES: &str = "\
@@ -18,6 +20,7 @@ Examples:
   longtake generate -o - | mpv -                    watch while it is made
   longtake compare --n-seeds 3                      what a smaller cache costs, as a report
   longtake kv dump.safetensors                      what every codec costs on your own keys and values
+  longtake plan -m self-forcing --vram 8G           whether a film fits a card, and with what
   longtake models                                   published models, their sizes and licences
   longtake devices                                  what it could run on
   longtake selftest                                 whether a device computes what it should
@@ -83,6 +86,8 @@ pub(super) enum Command {
     Generate(Box<GenerateArgs>),
     /// Measure settings of the cache of keys and values against the 16-bit one
     Compare(Box<CompareArgs>),
+    /// Tell what a film would take of a device, and which settings fit
+    Plan(Box<PlanArgs>),
     /// Measure codecs on keys and values from a file, and write or read what they store
     Kv(Box<KvFileArgs>),
     /// List published models: size, licence, and what of them is here
@@ -205,6 +210,8 @@ pub(super) struct GenerateArgs {
     pub(super) world: WorldArgs,
     #[command(flatten)]
     pub(super) network: NetworkArgs,
+    #[command(flatten)]
+    pub(super) budget: BudgetArgs,
     #[command(flatten)]
     pub(super) kv: KvArgs,
     #[command(flatten)]

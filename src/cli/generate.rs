@@ -62,6 +62,7 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
         open: begun.elapsed().as_secs_f64(),
         load: 0.0,
     };
+    args.budget.settle(&mut job, &device, reporter)?;
     if args.reports.dry_run {
         return dry_run(args, &job, &device, reporter);
     }

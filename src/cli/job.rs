@@ -239,7 +239,7 @@ pub(super) fn config(network: &NetworkArgs, seed: u64) -> Config {
 }
 
 /// A built-in model by name, another by its folder.
-fn open_model(name: &str) -> anyhow::Result<ModelSource> {
+pub(super) fn open_model(name: &str) -> anyhow::Result<ModelSource> {
     if name.eq_ignore_ascii_case(BUILT_IN) {
         return Ok(ModelSource::rooms()?);
     }

@@ -2,11 +2,28 @@
 
 mod pixel;
 mod taehv;
+mod taehv_shape;
 
 use std::path::PathBuf;
 
 pub use pixel::{from_frame, to_frames};
 pub use taehv::{Taehv, Watch};
+pub use taehv_shape::TaehvShape;
+
+/// What a decoder that is ready for one film takes of a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct DecoderNeeds {
+    /// Bytes of weights.
+    pub weights_bytes: u64,
+    /// Bytes of pictures on their way and of what is remembered.
+    pub activations_bytes: u64,
+    /// Bytes of the largest read-back.
+    pub read_bytes: u64,
+    /// Bytes of the largest single buffer.
+    pub largest_bytes: u64,
+    /// Floating-point operations of a latent frame, two a multiply-add.
+    pub flop: f64,
+}
 
 /// Why a decoder could not be loaded or run.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,12 @@ mod dit;
 mod load;
 pub mod preset;
 mod probe;
+mod work;
 
 pub use activations::Activations;
 pub use dit::{Dit, Pass, TextCache, sinusoid};
 pub use probe::Tape;
+pub use work::Work;
 
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]

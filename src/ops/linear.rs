@@ -46,6 +46,14 @@ impl WeightFormat {
         self as u32
     }
 
+    /// The word flags use.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightFormat::F32 => "f32",
+            WeightFormat::F16 => "f16",
+        }
+    }
+
     /// Bytes of a weight.
     pub fn bytes(self) -> usize {
         match self {

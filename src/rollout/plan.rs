@@ -1,9 +1,38 @@
 //! What a rollout will take, before anything is loaded. Pure: from the code that allocates, not from a formula beside it.
 
 use super::event::{Event, MemoryUse};
-use super::session::{Config, Error, ModelSource, Walk};
+use super::session::{Config, Error};
+use crate::decode::DecoderNeeds;
 use crate::gpu::{Caps, EXECUTOR_BYTES, Kind};
+use crate::model::config::DitConfig;
 use crate::model::{Activations, Dit};
+
+/// A film as far as its plan depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Outline<'a> {
+    /// Name of the model, as people are told it.
+    pub name: &'a str,
+    /// Sizes of the model.
+    pub model: &'a DitConfig,
+    /// Given latent frames, which come one by one.
+    pub given: usize,
+    /// Latent frames to make at most.
+    pub frames: usize,
+    /// What makes pictures of latents on the device; `None`: they are pictures.
+    pub decoder: Option<DecoderNeeds>,
+    /// What that takes for the same model with another picture; `None`: the model's picture is the only one.
+    pub picture: Option<fn(&DitConfig) -> Option<DecoderNeeds>>,
+    /// The most that encoding the prompt holds on the device before anything else is there; 0: nothing is encoded.
+    pub text_encoder_bytes: u64,
+}
+
+impl Outline<'_> {
+    /// Latent frames in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.given + self.frames
+    }
+}
 
 /// Sizes of a rollout and the device bytes it will hold.
 #[derive(Debug, Clone)]
@@ -16,10 +45,12 @@ pub(super) struct Plan {
     /// Frames to make at most.
     pub(super) frames: u32,
     pub(super) steps: u32,
-    /// Frames that attention sees at once at most.
-    visible_frames: usize,
     pub(super) kv: Option<String>,
-    memory: MemoryUse,
+    pub(super) memory: MemoryUse,
+    /// Keys and values of the text, which are among those of the cache.
+    pub(super) text_bytes: u64,
+    /// What is read back at once at most, beside what is always there.
+    pub(super) staging_bytes: u64,
     /// Largest single buffer in bytes.
     largest: u64,
     /// The cache finds room for at least one frame a page.
@@ -37,20 +68,17 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(
         caps: &Caps,
-        model: &ModelSource,
-        walk: &Walk,
-        n_frames: usize,
+        film: &Outline<'_>,
         config: &Config,
         steps: u32,
     ) -> Result<Plan, Error> {
-        let c = &model.config;
+        let c = film.model;
         let count = |n: usize| {
             u32::try_from(n).map_err(|_| {
                 Error::Setting(format!("{n} frames are more than this version can count"))
             })
         };
-        let (given_frames, frames) = (count(walk.given.len())?, count(n_frames)?);
-        let total = walk.given.len() + n_frames;
+        let (given_frames, frames) = (count(film.given)?, count(film.frames)?);
         if let Some(window) = config.window.filter(|w| *w < config.sink + c.chunk_frames) {
             return Err(crate::cache::LayoutError::WindowTooSmall {
                 window: window as usize,
@@ -59,15 +87,18 @@ impl Plan {
             }
             .into());
         }
-        let setup = config.cache(c, walk.given.len(), n_frames)?;
+        let setup = config.cache(c, film.given, film.frames)?;
         let shape = c.cache_shape(config.kv, setup.max_frames);
         let (spans_bytes, span_tables, encoder_bytes) = setup
             .spans
             .as_ref()
             .map_or((0, 0, 0), |s| s.bytes(&shape, caps));
         let (activations_bytes, tables) = Activations::bytes(c, c.chunk_frames as usize);
-        let weights_bytes = Dit::bytes(c, config.weights);
-        let cache_bytes = shape.bytes() + Dit::text_bytes(c, config.kv);
+        let decoder = film.decoder.unwrap_or_default();
+        let activations_bytes = activations_bytes + decoder.activations_bytes;
+        let weights_bytes = Dit::bytes(c, config.weights) + decoder.weights_bytes;
+        let text_bytes = Dit::text_bytes(c, config.kv);
+        let cache_bytes = shape.bytes() + text_bytes;
         let executor = if caps.kind == Kind::Twin {
             0
         } else {
@@ -86,7 +117,7 @@ impl Plan {
                 0 => 0,
                 _ => shape.frame_bytes() / (2 * u64::from(c.layers)),
             };
-            u64::from(latents).max(kept)
+            u64::from(latents).max(kept).max(decoder.read_bytes)
         };
         let (height, width) = c.picture_px();
         Ok(Plan {
@@ -96,7 +127,6 @@ impl Plan {
             chunk_frames: c.chunk_frames,
             chunks: frames.div_ceil(c.chunk_frames),
             steps,
-            visible_frames: config.window.map_or(total, |w| total.min(w as usize)),
             kv: setup.spans.as_ref().map(|s| s.pair.name.clone()),
             memory: MemoryUse {
                 weights_bytes,
@@ -106,14 +136,17 @@ impl Plan {
                 scratch_bytes,
                 viewer_bytes: 0,
                 device_bytes,
-                peak_device_bytes: device_bytes + staging,
+                peak_device_bytes: (device_bytes + staging).max(film.text_encoder_bytes + executor),
             },
+            text_bytes,
+            staging_bytes: staging,
             largest: Activations::largest(c, c.chunk_frames as usize)
                 .max(Dit::largest(c, config.weights))
-                .max(setup.spans.as_ref().map_or(0, |s| s.largest(&shape))),
+                .max(setup.spans.as_ref().map_or(0, |s| s.largest(&shape)))
+                .max(decoder.largest_bytes),
             page_fits: shape.page_frames(caps) > 0,
             frame_kv_bytes: shape.frame_bytes() / (2 * u64::from(c.layers)),
-            model: model.name.clone(),
+            model: film.name.to_owned(),
             device: caps.title(),
             tier: caps.tier.name().to_owned(),
             frames,
@@ -124,8 +157,8 @@ impl Plan {
         })
     }
 
-    /// Refuses, with numbers, what the device cannot hold.
-    pub(super) fn check_fits(&self, caps: &Caps) -> Result<(), Error> {
+    /// Refuses, with numbers, what the device cannot bind, however much memory it has.
+    pub(super) fn check_limits(&self, caps: &Caps) -> Result<(), Error> {
         let refuse = |text: String| Err(Error::WouldNotFit(text));
         let limit = caps.max_storage_bytes();
         if self.largest > limit {
@@ -155,38 +188,23 @@ impl Plan {
                 crate::ops::Positions::BYTES
             ));
         }
-        match caps.memory_bytes {
-            Some(have) if have < self.memory.peak_device_bytes => {
-                let m = &self.memory;
-                let cache = m.cache_bytes + m.spans_bytes;
-                let others = m.peak_device_bytes - cache;
-                let frames =
-                    have.saturating_sub(others) / (cache / self.visible_frames as u64).max(1);
-                let advice = if frames < u64::from(self.sink + self.chunk_frames) {
-                    "no --window helps: take a smaller model or another --device".to_owned()
-                } else {
-                    format!("--window {frames} fits")
-                };
-                refuse(format!(
-                    "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free; {}{}",
-                    self.given_frames + self.frames,
-                    self.device,
-                    mib(m.peak_device_bytes),
-                    mib(m.weights_bytes),
-                    mib(cache),
-                    mib(m.activations_bytes),
-                    mib(m.scratch_bytes),
-                    mib(have),
-                    advice,
-                    if self.kv.is_none() {
-                        ", or --kv int2"
-                    } else {
-                        ""
-                    },
-                ))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// What is needed and that it is more than there is, in a sentence.
+    pub(super) fn shortage(&self, have: u64) -> String {
+        let m = &self.memory;
+        format!(
+            "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free",
+            self.given_frames + self.frames,
+            self.device,
+            mib(m.peak_device_bytes),
+            mib(m.weights_bytes),
+            mib(m.cache_bytes + m.spans_bytes),
+            mib(m.activations_bytes),
+            mib(m.scratch_bytes),
+            mib(have),
+        )
     }
 
     pub(super) fn event(&self) -> Event {
@@ -210,75 +228,6 @@ impl Plan {
     }
 }
 
-fn mib(bytes: u64) -> String {
+pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gpu::Device;
-    use crate::rollout::ModelSource;
-    use crate::world::film::SeedFilm;
-
-    fn plan(caps: &Caps) -> Plan {
-        let film = SeedFilm::load(0).unwrap();
-        let walk = Walk {
-            given: film.frames[..2].to_vec(),
-            given_poses: film.poses[..2].to_vec(),
-            poses: film.poses[2..6].to_vec(),
-        };
-        Plan::new(
-            caps,
-            &ModelSource::rooms().unwrap(),
-            &walk,
-            walk.poses.len(),
-            &Config::default(),
-            2,
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn a_device_without_the_needed_limit_is_refused_with_numbers() {
-        let caps = Caps {
-            memory_bytes: None,
-            ..Device::twin().caps().clone()
-        };
-        plan(&caps).check_fits(&caps).unwrap();
-        let cases = [
-            (
-                Caps {
-                    max_binding_bytes: 100_000,
-                    ..caps.clone()
-                },
-                "0.1 MiB",
-            ),
-            (
-                Caps {
-                    max_storage_buffers: 4,
-                    ..caps.clone()
-                },
-                "6 and 65536 are needed",
-            ),
-            (
-                Caps {
-                    max_uniform_bytes: 16_384,
-                    ..caps.clone()
-                },
-                "16384",
-            ),
-            (
-                Caps {
-                    memory_bytes: Some(1 << 20),
-                    ..caps.clone()
-                },
-                "1.0 MiB are free",
-            ),
-        ];
-        for (caps, says) in cases {
-            let error = plan(&caps).check_fits(&caps).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-        }
-    }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::event::{Event, MemoryUse, PassKind};
+use super::fit;
 use super::noise::{self, START};
-use super::plan::Plan;
+use super::plan::{Outline, Plan};
 use super::sampler::{CacheSetup, Sampler, SamplerError};
 use super::schedule::Schedule;
 use super::undo::Past;
@@ -74,6 +75,22 @@ impl ModelSource {
     }
 }
 
+impl ModelSource {
+    /// The outline of a film of `frames` latent frames behind `given` ones.
+    #[must_use]
+    pub fn outline(&self, given: usize, frames: usize) -> Outline<'_> {
+        Outline {
+            name: &self.name,
+            model: &self.config,
+            given,
+            frames,
+            decoder: None,
+            picture: None,
+            text_encoder_bytes: 0,
+        }
+    }
+}
+
 fn parse_config(path: &Path, text: &str) -> Result<DitConfig, Error> {
     DitConfig::from_tiny_json(text).map_err(|source| Error::Config {
         path: path.to_owned(),
@@ -98,6 +115,8 @@ pub struct Config {
     pub weights: WeightFormat,
     /// Denoising steps; `None`: the model's own list.
     pub steps: Option<u32>,
+    /// Device bytes that the film may take; `None`: what the device is known to have free.
+    pub budget_bytes: Option<u64>,
     /// Host bytes that may be kept for [`Session::back_to`]; 0: nothing is kept, and there is no way back.
     pub undo_bytes: u64,
 }
@@ -112,6 +131,7 @@ impl Default for Config {
             coded: None,
             weights: WeightFormat::F16,
             steps: None,
+            budget_bytes: None,
             undo_bytes: 0,
         }
     }
@@ -597,9 +617,8 @@ fn check(
 ) -> Result<(Schedule, Plan), Error> {
     check_walk(&model.config, walk, frames)?;
     let schedule = Schedule::new(&model.config, config.steps).map_err(Error::Setting)?;
-    let passes = schedule.steps.len() as u32;
-    let plan = Plan::new(device.caps(), model, walk, frames, config, passes)?;
-    plan.check_fits(device.caps())?;
+    let film = model.outline(walk.given.len(), frames);
+    let plan = fit::check(device.caps(), &film, config)?;
     Ok((schedule, plan))
 }
 
