@@ -407,6 +407,7 @@ impl Told<'_> {
     fn work_text(&self) -> String {
         let n = &self.fit.needs;
         let tera = |flop: f64| match flop * 1e-12 {
+            t if t < 0.1 => format!("{t:.4}"),
             t if t < 10.0 => format!("{t:.2}"),
             t => format!("{t:.0}"),
         };

@@ -479,3 +479,56 @@ impl Search<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Device;
+    use crate::rollout::ModelSource;
+
+    #[test]
+    fn a_device_without_the_needed_limit_is_refused_with_numbers() {
+        let caps = Caps {
+            memory_bytes: None,
+            ..Device::twin().caps().clone()
+        };
+        let model = ModelSource::rooms().unwrap();
+        let film = model.outline(2, 4);
+        let check = |caps: &Caps| check(caps, &film, &Config::default());
+        check(&caps).unwrap();
+        let cases = [
+            (
+                Caps {
+                    max_binding_bytes: 100_000,
+                    ..caps.clone()
+                },
+                "0.1 MiB",
+            ),
+            (
+                Caps {
+                    max_storage_buffers: 4,
+                    ..caps.clone()
+                },
+                "6 and 65536 are needed",
+            ),
+            (
+                Caps {
+                    max_uniform_bytes: 16_384,
+                    ..caps.clone()
+                },
+                "16384",
+            ),
+            (
+                Caps {
+                    memory_bytes: Some(1 << 20),
+                    ..caps.clone()
+                },
+                "1.0 MiB are free",
+            ),
+        ];
+        for (caps, says) in cases {
+            let error = check(&caps).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -185,7 +185,7 @@ impl Config {
     ///
     /// # Errors
     /// A window too small for a chunk, codecs that the model's heads cannot have, a span of no frames.
-    pub(super) fn cache(
+    pub fn cache(
         &self,
         model: &DitConfig,
         given: usize,

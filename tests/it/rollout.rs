@@ -16,7 +16,7 @@ use crate::support;
 const GIVEN: usize = 6;
 
 /// The default tour from the first frames of the default film.
-fn walk(n: usize) -> (SeedFilm, Walk) {
+pub fn walk(n: usize) -> (SeedFilm, Walk) {
     let film = SeedFilm::load(DEFAULT_FILM).unwrap();
     let steps = film.default_path(GIVEN, n).unwrap();
     let path = Path::along(&film.map, film.poses[GIVEN - 1], &steps, OnWall::Refuse).unwrap();
