@@ -151,6 +151,10 @@ pub(super) enum Precision {
     F16,
     #[value(aliases = ["fp32", "float32", "32"])]
     F32,
+    #[value(name = "q8_0", aliases = ["q8", "8"])]
+    Q8_0,
+    #[value(name = "q4_0", aliases = ["q4", "4"])]
+    Q4_0,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -275,7 +279,7 @@ pub(super) struct NetworkArgs {
     /// Denoising steps a chunk [default: the model's]
     #[arg(long, value_name = "N", value_parser = values::steps, env = "LONGTAKE_STEPS")]
     pub(super) steps: Option<u32>,
-    /// Storage of weights on the device: f16, f32 [default: f16]
+    /// Storage of weights on the device: f16, f32; q8_0, q4_0: blocks of 32 codes with a scale [default: f16]
     #[arg(
         long,
         value_name = "TYPE",

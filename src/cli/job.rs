@@ -232,6 +232,8 @@ pub(super) fn config(network: &NetworkArgs, seed: u64) -> Config {
         weights: match network.weights.unwrap_or(Precision::F16) {
             Precision::F16 => WeightFormat::F16,
             Precision::F32 => WeightFormat::F32,
+            Precision::Q8_0 => WeightFormat::Q8_0,
+            Precision::Q4_0 => WeightFormat::Q4_0,
         },
         steps: network.steps,
         ..Config::default()

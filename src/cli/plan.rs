@@ -335,7 +335,6 @@ impl Told<'_> {
         let others: Vec<String> = (self.fit.weights.iter())
             .map(|(format, bytes)| format!("{} {}", format.name(), say::mib(*bytes)))
             .collect();
-        let decoder = self.subject.is_text.then_some("taehv").unwrap_or("");
         let mut rows = vec![
             (
                 "weights",
@@ -370,7 +369,7 @@ impl Told<'_> {
             ("read back", n.staging_bytes, "for a moment".to_owned()),
         ];
         if 0 < n.decoder_bytes {
-            let what = format!("{decoder}: among weights and activations");
+            let what = "taehv: among weights and activations".to_owned();
             rows.push(("(decoder)", n.decoder_bytes, what));
         }
         if 0 < n.text_encoder_bytes {

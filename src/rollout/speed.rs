@@ -108,7 +108,7 @@ fn rate(
 fn linear_speed(device: &Device, model: &DitConfig, config: &Config) -> Result<f64, Error> {
     let (k, n) = (model.hidden as usize, 3 * model.hidden as usize);
     let rows = (model.chunk_frames * model.tokens_per_frame()) as usize;
-    let format = config.weights;
+    let format = config.weights.for_width(k);
     let up = |label, v: &[f32]| device.upload(Purpose::Scratch, label, v);
     let matrix = Matrix {
         weight: device.upload(Purpose::Scratch, "speed", &format.pack(&values(0, n * k)))?,

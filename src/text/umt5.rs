@@ -152,7 +152,7 @@ impl Umt5Config {
 
     /// Channels of the FFN that are on the device at a time, where no buffer may exceed `most` bytes.
     fn slice(&self, format: WeightFormat, most: u64) -> usize {
-        let channel = (self.dim * format.bytes()) as u64;
+        let channel = format.for_width(self.dim).packed_bytes(self.dim) as u64;
         let fit = usize::try_from(most / channel).unwrap_or(usize::MAX) / 4 * 4;
         // As few as are needed, and of one size.
         let n = self.dim_ffn.div_ceil(fit.clamp(4, self.dim_ffn));
@@ -164,7 +164,7 @@ impl Umt5Config {
     pub fn bytes(&self, format: WeightFormat, most: u64, n_rows: usize) -> Umt5Bytes {
         let c = self;
         // Every matrix has a bias of zeros.
-        let matrix = |n: usize, k: usize| n * k * format.bytes() + n * 4;
+        let matrix = |n: usize, k: usize| format.for_width(k).packed_bytes(n * k) + n * 4;
         let slice = c.slice(format, most);
         let attention = (c.dim + c.heads * (2 * n_rows - 1)) * 4
             + 3 * matrix(c.dim_attn, c.dim)
@@ -363,7 +363,7 @@ impl<'w> Umt5<'w> {
         for row in rows.clone().filter(|_| !whole) {
             values.extend_from_slice(&view.rows_to_f32(row..row + 1)?[cols.clone()]);
         }
-        if self.format == WeightFormat::F16 {
+        if self.format != WeightFormat::F32 {
             let beyond = |v: &f32| f16::from_f32(*v).is_infinite();
             if let Some(at) = values.iter().position(beyond) {
                 return Err(Error::Weights(weights::Error::F16Range {
@@ -374,14 +374,15 @@ impl<'w> Umt5<'w> {
                 }));
             }
         }
-        let packed = self.format.pack(&values);
+        let format = self.format.for_width(k);
+        let packed = format.pack(&values);
         drop(values);
         Ok(Matrix {
             weight: device.upload(Purpose::Weights, "text encoder", &packed)?,
             bias: device.zeros(Purpose::Weights, "text encoder", n)?,
             n,
             k,
-            format: self.format,
+            format,
         })
     }
 }

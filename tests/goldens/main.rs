@@ -34,6 +34,10 @@ const SETS: [&str; 3] = ["codec", "selfforcing", "tiny/rooms"];
 const F32: f64 = 1e-4;
 /// The same with weights, keys and values in half floats.
 const F16: f64 = 2e-2;
+/// With weights in 8 bits, keys and values in floats. Weights of these models are drawn, not trained: of all shapes the worst to code.
+const Q8_0: f64 = 3e-2;
+/// With weights in 4 bits.
+const Q4_0: f64 = 0.4;
 /// The demo world: six layers deep, two passes a frame.
 const TINY: f64 = 1e-3;
 
@@ -49,6 +53,10 @@ const HALF: Storage = Storage {
     page_frames: None,
     coded: None,
 };
+
+const fn weights(weights: WeightFormat) -> Storage {
+    Storage { weights, ..FULL }
+}
 
 /// Files of `selfforcing` that need the network's weights.
 const ROLLOUTS: [&str; 4] = ["dit", "dit_kv_override", "dit_window", "dit_window2"];
@@ -66,10 +74,11 @@ fn ops(file: &str, run: fn(&mut Check, &longtake::gpu::Device), title: &str, on:
 }
 
 fn rollout(file: &str, title: &str, on: On, storage: Storage) {
-    let tol = if storage.weights == WeightFormat::F32 {
-        F32
-    } else {
-        F16
+    let tol = match storage.weights {
+        WeightFormat::F32 => F32,
+        WeightFormat::F16 => F16,
+        WeightFormat::Q8_0 => Q8_0,
+        WeightFormat::Q4_0 => Q4_0,
     };
     let Some(set) = Set::find("selfforcing") else {
         return;
@@ -165,6 +174,36 @@ fn selfforcing_dit() {
 #[test]
 fn selfforcing_dit_f16() {
     rollout("dit", "selfforcing_dit_f16", On::Best, HALF);
+}
+
+#[test]
+fn selfforcing_dit_q8_0() {
+    rollout(
+        "dit",
+        "selfforcing_dit_q8_0",
+        On::Best,
+        weights(WeightFormat::Q8_0),
+    );
+}
+
+#[test]
+fn selfforcing_dit_q4_0() {
+    rollout(
+        "dit",
+        "selfforcing_dit_q4_0",
+        On::Best,
+        weights(WeightFormat::Q4_0),
+    );
+}
+
+#[test]
+fn selfforcing_dit_portable_q4_0() {
+    rollout(
+        "dit",
+        "selfforcing_dit_portable_q4_0",
+        On::Portable,
+        weights(WeightFormat::Q4_0),
+    );
 }
 
 #[test]
