@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::budget::BudgetArgs;
 use super::compare::Setting;
 use super::kv::{Layers, PairName};
 use super::models::PartArg;
+use super::plan::PlanArgs;
 use super::values::{self, Attended, KvName, Seed, Size};
 use longtake::text::Prompts;
 
@@ -20,6 +22,7 @@ Examples:
   longtake generate -o - | mpv -                    watch while it is made
   longtake compare --n-seeds 3                      what a smaller cache costs, as a report
   longtake kv dump.safetensors                      what every codec costs on your own keys and values
+  longtake plan -m self-forcing --vram 8G           whether a film fits a card, and with what
   longtake models                                   published models, their sizes and licences
   longtake devices                                  what it could run on
   longtake selftest                                 whether a device computes what it should
@@ -85,6 +88,8 @@ pub(super) enum Command {
     Generate(Box<GenerateArgs>),
     /// Measure settings of the cache of keys and values against the 16-bit one
     Compare(Box<CompareArgs>),
+    /// Tell what a film would take of a device, and which settings fit
+    Plan(Box<PlanArgs>),
     /// Measure codecs on keys and values from a file, and write or read what they store
     Kv(Box<KvFileArgs>),
     /// List published models: size, licence, and what of them is here
@@ -148,6 +153,10 @@ pub(super) enum Precision {
     F16,
     #[value(aliases = ["fp32", "float32", "32"])]
     F32,
+    #[value(name = "q8_0", aliases = ["q8", "8"])]
+    Q8_0,
+    #[value(name = "q4_0", aliases = ["q4", "4"])]
+    Q4_0,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -210,6 +219,8 @@ pub(super) struct GenerateArgs {
     pub(super) world: WorldArgs,
     #[command(flatten)]
     pub(super) network: NetworkArgs,
+    #[command(flatten)]
+    pub(super) budget: BudgetArgs,
     #[command(flatten)]
     pub(super) kv: KvArgs,
     #[command(flatten)]
@@ -338,7 +349,7 @@ pub(super) struct NetworkArgs {
     /// Denoising steps a chunk [default: the model's]
     #[arg(long, value_name = "N", value_parser = values::steps, env = "LONGTAKE_STEPS")]
     pub(super) steps: Option<u32>,
-    /// Storage of weights on the device: f16, f32 [default: f16]
+    /// Storage of weights on the device: f16, f32; q8_0, q4_0: blocks of 32 codes with a scale [default: f16]
     #[arg(
         long,
         value_name = "TYPE",

@@ -170,7 +170,9 @@ pub(super) fn hint(err: &anyhow::Error) -> &'static str {
         return "";
     }
     match code(err) {
-        NO_ROOM => "fewer --frames, a --window, or another --device (longtake devices)",
+        NO_ROOM => {
+            "--auto-fit, fewer --frames, a --window, or another --device (longtake devices); longtake plan tells more"
+        }
         NO_MODEL => {
             "leave --model out for the built-in world, or name a folder with config.json and weights.safetensors"
         }

@@ -51,7 +51,7 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
             reporter.warn(&text);
         }
     }
-    let job = Job::new(args)?;
+    let mut job = Job::new(args)?;
     for text in job.subject.warnings() {
         reporter.warn(text);
     }
@@ -64,6 +64,7 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
         open: begun.elapsed().as_secs_f64(),
         ..Before::default()
     };
+    args.budget.settle(&mut job, &device, reporter)?;
     if args.reports.dry_run {
         return dry_run(args, &job, &device, reporter);
     }

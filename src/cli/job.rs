@@ -325,6 +325,8 @@ pub(super) fn config(network: &NetworkArgs, seed: u64) -> Config {
         weights: match network.weights.unwrap_or(Precision::F16) {
             Precision::F16 => WeightFormat::F16,
             Precision::F32 => WeightFormat::F32,
+            Precision::Q8_0 => WeightFormat::Q8_0,
+            Precision::Q4_0 => WeightFormat::Q4_0,
         },
         steps: network.steps,
         ..Config::default()
@@ -332,7 +334,7 @@ pub(super) fn config(network: &NetworkArgs, seed: u64) -> Config {
 }
 
 /// A built-in model by name, another by its folder.
-fn open_model(name: &str) -> anyhow::Result<ModelSource> {
+pub(super) fn open_model(name: &str) -> anyhow::Result<ModelSource> {
     if name.eq_ignore_ascii_case(BUILT_IN) {
         return Ok(ModelSource::rooms()?);
     }

@@ -1,6 +1,7 @@
 //! The command line program: a stranger to the library like any other, and the only place that prints.
 
 mod args;
+mod budget;
 mod clock;
 mod compare;
 mod devices;
@@ -13,6 +14,7 @@ mod job;
 mod kv;
 mod models;
 mod parse;
+mod plan;
 mod progress;
 mod recipe;
 mod report;
@@ -60,6 +62,7 @@ fn dispatch(cli: Cli, clock: Clock) -> anyhow::Result<u8> {
     match cli.command {
         Some(Command::Generate(args)) => generate::run(*args, &cli.voice, clock),
         Some(Command::Compare(args)) => compare::run(&args, &cli.voice, clock),
+        Some(Command::Plan(args)) => plan::run(&args, &cli.voice),
         Some(Command::Kv(args)) => kv::run(&args, &cli.voice),
         Some(Command::Models(args)) => models::run(&args),
         Some(Command::Fetch(args)) => fetch::run(&args, &cli.voice),

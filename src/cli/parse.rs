@@ -39,6 +39,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::E
     let length = match &mut cli.command {
         Some(Command::Generate(args)) => Some(&mut args.length),
         Some(Command::Compare(args)) => Some(&mut args.length),
+        Some(Command::Plan(args)) => Some(&mut args.length),
         _ => None,
     };
     if let (Some(length), Some((_, matches))) = (length, matches.subcommand()) {
@@ -146,6 +147,7 @@ mod tests {
             "longtake generate --help",
             "longtake compare --help",
             "longtake kv --help",
+            "longtake plan --help",
         ] {
             let help = parsed(line).unwrap_err().to_string();
             assert!(

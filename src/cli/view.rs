@@ -63,6 +63,12 @@ fn refuse(args: &GenerateArgs, job: &Job) -> Result<(), Fault> {
             "the film in a window has no end of its own; leave --view out",
         );
     }
+    if args.budget.auto_fit || args.budget.max_vram.is_some() {
+        return no(
+            "--auto-fit or --max-vram",
+            "there the bits are turned while the film is made",
+        );
+    }
     if args.reports.timings {
         return no(
             "--timings",

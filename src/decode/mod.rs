@@ -2,6 +2,7 @@
 
 mod pixel;
 mod taehv;
+mod taehv_shape;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::weights::Weights;
 
 pub use pixel::{from_frame, to_frames};
 pub use taehv::{Taehv, Watch, soft_clamp};
+pub use taehv_shape::TaehvShape;
 
 /// Makes the pictures of one film, latent frame after latent frame: it may remember those before.
 pub trait Decoder: Debug + Send {
@@ -34,9 +36,18 @@ pub enum DecoderSource {
     Taehv(Weights),
 }
 
-/// What a decoder takes, and the device bytes it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
+/// A decoder as far as sizes go.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DecoderShape {
+    /// As [`DecoderSource::Pixels`].
+    Pixels,
+    /// TAEHV of these widths.
+    Taehv(TaehvShape),
+}
+
+/// What a decoder that is ready for one film takes: latents, device bytes, operations.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct DecoderNeeds {
     /// Channels of the latents.
     pub channels: usize,
     /// Pixels of a latent's side.
@@ -51,9 +62,11 @@ pub struct Needs {
     pub read_bytes: u64,
     /// Bytes of the largest single buffer.
     pub largest_bytes: u64,
+    /// Floating-point operations of a latent frame, two a multiply-add.
+    pub flop: f64,
 }
 
-impl DecoderSource {
+impl DecoderShape {
     /// The word used in messages and recipes.
     pub fn name(&self) -> &'static str {
         match self {
@@ -63,12 +76,10 @@ impl DecoderSource {
     }
 
     /// What it takes for pictures of `grid` latent rows and columns.
-    ///
-    /// # Errors
-    /// Tensors missing or of other shapes.
-    pub fn needs(&self, grid: (usize, usize)) -> Result<Needs, Error> {
+    #[must_use]
+    pub fn needs(&self, grid: (usize, usize)) -> DecoderNeeds {
         match self {
-            Self::Pixels => Ok(Needs {
+            Self::Pixels => DecoderNeeds {
                 channels: pixel::CHANNELS,
                 cell_px: 1,
                 cell_frames: 1,
@@ -76,9 +87,23 @@ impl DecoderSource {
                 activations_bytes: 0,
                 read_bytes: 0,
                 largest_bytes: 0,
-            }),
-            Self::Taehv(weights) => Taehv::needs(weights, grid),
+                flop: 0.0,
+            },
+            Self::Taehv(shape) => shape.needs(grid),
         }
+    }
+}
+
+impl DecoderSource {
+    /// Its sizes, read off the tensors.
+    ///
+    /// # Errors
+    /// Tensors missing or of other shapes.
+    pub fn shape(&self) -> Result<DecoderShape, Error> {
+        Ok(match self {
+            Self::Pixels => DecoderShape::Pixels,
+            Self::Taehv(weights) => DecoderShape::Taehv(TaehvShape::of(weights)?),
+        })
     }
 
     /// The decoder, for pictures of `grid` latent rows and columns.

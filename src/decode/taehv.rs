@@ -3,7 +3,7 @@
 //! Pictures lie channels fastest. Every latent frame gives four raw frames, and of a film's first three are dropped.
 //! Source: SELF-FORCING 8.
 
-use super::{Decoder, Error, Needs};
+use super::{Decoder, Error, TaehvShape};
 use crate::frame::Frame;
 use crate::gpu::{Buffer, Device, Purpose, Recorder};
 use crate::ops::{
@@ -13,13 +13,13 @@ use crate::ops::{
 use crate::weights::Weights;
 
 /// Raw frames of a latent frame.
-const FRAMES: usize = 4;
+pub(super) const FRAMES: usize = 4;
 /// Raw frames at a film's beginning that are no pictures yet.
 const WARM_UP: usize = 3;
 /// Pixels of a latent's side.
 const SCALE: usize = 8;
 /// Layers that begin with a memory, by stage, and the layer that grows frames behind them.
-const STAGES: [([usize; 3], usize); 3] = [([3, 4, 5], 7), ([9, 10, 11], 13), ([15, 16, 17], 19)];
+pub(super) const STAGES: [([usize; 3], usize); 3] = [([3, 4, 5], 7), ([9, 10, 11], 13), ([15, 16, 17], 19)];
 
 /// Takes an intermediate tensor by name, `[channel, row, column]`.
 pub type Watch<'a> = Option<&'a mut dyn FnMut(&str, Vec<f32>)>;
@@ -68,7 +68,7 @@ struct Loader<'a> {
 }
 
 /// Sizes of a tensor, some of them wanted.
-fn shape<const N: usize>(
+pub(super) fn shape<const N: usize>(
     weights: &Weights,
     name: &str,
     want: &[Option<usize>; N],
@@ -88,55 +88,12 @@ fn shape<const N: usize>(
 }
 
 /// Says of a tensor that its sizes do not fit.
-fn refuse<T>(weights: &Weights, name: &str) -> Result<T, Error> {
+pub(super) fn refuse<T>(weights: &Weights, name: &str) -> Result<T, Error> {
     Err(Error::Shape {
         name: name.to_owned(),
         found: weights.require(name)?.shape().to_vec(),
         path: weights.path().to_owned(),
     })
-}
-
-/// Channels of a decoder, read off its tensors.
-struct Widths {
-    /// Of latents.
-    latents: usize,
-    /// Of each stage, and how many frames it grows one into.
-    stages: [(usize, usize); STAGES.len()],
-    /// Of the full picture.
-    full: usize,
-}
-
-impl Widths {
-    fn of(weights: &Weights) -> Result<Widths, Error> {
-        let [first, latents, ..] =
-            shape(weights, "decoder.1.weight", &[None, None, Some(3), Some(3)])?;
-        if !first.is_multiple_of(4) || !latents.is_multiple_of(4) {
-            return refuse(weights, "decoder.1.weight");
-        }
-        let mut full = first;
-        let mut stages = [(0, 0); STAGES.len()];
-        for (stage, (_, grows)) in stages.iter_mut().zip(STAGES) {
-            let name = format!("decoder.{grows}.conv.weight");
-            let [rows, ..] = shape(weights, &name, &[None, Some(full), Some(1), Some(1)])?;
-            if !rows.is_multiple_of(full) {
-                return refuse(weights, &name);
-            }
-            *stage = (full, rows / full);
-            let name = format!("decoder.{}.weight", grows + 1);
-            [full, ..] = shape(weights, &name, &[None, Some(full), Some(3), Some(3)])?;
-            if !full.is_multiple_of(4) {
-                return refuse(weights, &name);
-            }
-        }
-        if stages.iter().map(|(_, n)| n).product::<usize>() != FRAMES {
-            return refuse(weights, "decoder.19.conv.weight");
-        }
-        Ok(Widths {
-            latents,
-            stages,
-            full,
-        })
-    }
 }
 
 impl Loader<'_> {
@@ -201,64 +158,17 @@ impl Loader<'_> {
 }
 
 impl Taehv {
-    /// What [`Taehv::load`] takes and allocates.
-    ///
-    /// # Errors
-    /// Tensors missing or of other shapes.
-    pub fn needs(weights: &Weights, grid: (usize, usize)) -> Result<Needs, Error> {
-        let widths = Widths::of(weights)?;
-        let (mut held, mut activations, mut largest) = (0, 0, 0);
-        let mut conv = |n: usize, k: usize| {
-            let n = n.next_multiple_of(4) as u64;
-            held += 4 * n * (9 * k as u64 + 1);
-            largest = largest.max(4 * 9 * n * k as u64);
-        };
-        conv(widths.stages[0].0, widths.latents);
-        let mut picture = |channels: usize, pixels: u64, n: u64| {
-            activations += 4 * n * channels as u64 * pixels;
-            4 * channels as u64 * pixels
-        };
-        let mut pixels = grid.0 as u64 * grid.1 as u64;
-        let mut most = picture(widths.latents, pixels, 1);
-        let mut grown = 0;
-        let nexts = widths.stages[1..].iter().map(|(width, _)| *width);
-        for ((n, frames), next) in widths.stages.into_iter().zip(nexts.chain([widths.full])) {
-            for _ in STAGES[0].0 {
-                conv(n, 2 * n);
-                conv(n, n);
-                conv(n, n);
-            }
-            grown += (frames * (4 * n * n + 4 * n)) as u64;
-            conv(next, n);
-            // What three memories remember, and four pictures on their way.
-            most = most.max(picture(n, pixels, 7));
-            pixels *= 4;
-        }
-        conv(3, widths.full);
-        most = most.max(picture(widths.full, pixels, 1));
-        let read_bytes = picture(4, pixels, 1);
-        Ok(Needs {
-            channels: widths.latents,
-            cell_px: SCALE as u32,
-            cell_frames: FRAMES as u32,
-            weights_bytes: held + grown,
-            activations_bytes: activations,
-            read_bytes,
-            largest_bytes: largest.max(most).max(read_bytes),
-        })
-    }
-
     /// Reads the decoder's weights and makes room for pictures of `grid` latent rows and columns. Widths come from the file.
     ///
     /// # Errors
     /// Tensors missing or of other shapes; pictures beyond a binding; no device memory.
     pub fn load(device: &Device, weights: &Weights, grid: (usize, usize)) -> Result<Taehv, Error> {
         let l = Loader { device, weights };
-        let widths = Widths::of(weights)?;
-        let channels = widths.latents;
-        let mut convs = vec![l.conv("1", Some(widths.stages[0].0), channels, true)?];
+        let widths = TaehvShape::of(weights)?;
+        let channels = widths.channels;
+        let mut convs = vec![l.conv("1", Some(widths.widths[0]), channels, true)?];
         let (mut stages, mut size) = (Vec::new(), (grid.1, grid.0));
-        for ((mems, grows), (width, _)) in STAGES.into_iter().zip(widths.stages) {
+        for ((mems, grows), width) in STAGES.into_iter().zip(widths.widths) {
             let pixels = size.0 * size.1;
             let mems = mems.map(|layer| l.memory(layer, width, pixels));
             let inner = [l.picture(width * pixels)?, l.picture(width * pixels)?];

@@ -79,13 +79,13 @@ impl Loader<'_> {
             .upload(Purpose::Weights, label, &self.joined(names)?)?)
     }
 
-    /// The linear layers `names`, their rows one below the other.
+    /// The linear layers `names`, their rows one below the other. No more of the file is in memory than they.
     fn matrix(&self, label: &'static str, names: &[String]) -> Result<Matrix, Error> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for name in names {
             let full = format!("{name}.weight");
-            if self.format == WeightFormat::F16 {
-                // Names the tensor whose values f16 cannot hold.
+            if self.format != WeightFormat::F32 {
+                // Names the tensor whose values f16 cannot hold; the scales of blocks are halves as well.
                 self.weights.require(&full)?.to_f16_bits()?;
             }
             let values = self.weights.require(&full)?.to_f32()?;
@@ -106,14 +106,15 @@ impl Loader<'_> {
             weight = padded;
             bias.resize(n_pad, 0.0);
         }
+        let format = self.format.for_width(k_pad);
+        let packed = format.pack(&weight);
+        drop(weight);
         Ok(Matrix {
-            weight: self
-                .device
-                .upload(Purpose::Weights, label, &self.format.pack(&weight))?,
+            weight: self.device.upload(Purpose::Weights, label, &packed)?,
             bias: self.device.upload(Purpose::Weights, label, &bias)?,
             n: n_pad,
             k: k_pad,
-            format: self.format,
+            format,
         })
     }
 
@@ -224,7 +225,10 @@ pub(super) fn bytes(config: &DitConfig, format: WeightFormat) -> u64 {
         let rows = t.shape[0];
         let cols: usize = t.shape[1..].iter().product();
         total += if is_matrix {
-            rows.next_multiple_of(4) * cols.next_multiple_of(4) * format.bytes()
+            let cols = cols.next_multiple_of(4);
+            format
+                .for_width(cols)
+                .packed_bytes(rows.next_multiple_of(4) * cols)
         } else if t.name.ends_with(".bias") && !t.name.contains("norm") {
             rows.next_multiple_of(4) * 4
         } else {
@@ -236,6 +240,10 @@ pub(super) fn bytes(config: &DitConfig, format: WeightFormat) -> u64 {
 
 /// The largest single device buffer that [`load`] makes, in bytes.
 pub(super) fn largest(config: &DitConfig, format: WeightFormat) -> u64 {
-    let (d, ffn) = (u64::from(config.hidden), u64::from(config.ffn_hidden));
-    (d * 6).max(ffn) * d * format.bytes() as u64
+    let (d, ffn) = (config.hidden as usize, config.ffn_hidden as usize);
+    let matrix = |n: usize, k: usize| {
+        let k = k.next_multiple_of(4);
+        format.for_width(k).packed_bytes(n.next_multiple_of(4) * k)
+    };
+    matrix(6 * d, d).max(matrix(ffn, d)).max(matrix(d, ffn)) as u64
 }

@@ -7,11 +7,13 @@ mod load;
 pub mod lora;
 pub mod preset;
 mod probe;
+mod work;
 
 pub use activations::Activations;
 pub use dit::{Dit, Pass, TextCache, sinusoid};
 pub use lora::Lora;
 pub use probe::Tape;
+pub use work::Work;
 
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]

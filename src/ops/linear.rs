@@ -1,10 +1,10 @@
 //! `y = store(act(x W^T + b))`: every matrix of the network.
 
 use bytemuck::{Pod, Zeroable};
-use half::f16;
 
 use super::linear_text::{write_portable, write_subgroup};
 use super::u32_of;
+use super::weight_format::WeightFormat;
 use crate::gpu::{Buffer, Caps, Kernel, Knob, Launch, Plan, Recorder, Source, Tier};
 
 pub(super) static KERNEL: Kernel = Kernel {
@@ -28,64 +28,10 @@ pub(super) static KERNEL_SG: Kernel = Kernel {
     twin,
 };
 
-/// How a matrix is stored on the device. Arithmetic is f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WeightFormat {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats, two a word.
-    F16,
-}
-
-impl WeightFormat {
-    /// All formats.
-    pub const ALL: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
-
-    pub(super) fn code(self) -> u32 {
-        self as u32
-    }
-
-    /// Bytes of a weight.
-    pub fn bytes(self) -> usize {
-        match self {
-            WeightFormat::F32 => 4,
-            WeightFormat::F16 => 2,
-        }
-    }
-
-    /// Weights as the device holds them; `values` is a multiple of 2 long.
-    pub fn pack(self, values: &[f32]) -> Vec<u32> {
-        match self {
-            WeightFormat::F32 => values.iter().map(|v| v.to_bits()).collect(),
-            WeightFormat::F16 => {
-                let bits = |v: f32| u32::from(f16::from_f32(v).to_bits());
-                values
-                    .chunks_exact(2)
-                    .map(|p| bits(p[0]) | bits(p[1]) << 16)
-                    .collect()
-            }
-        }
-    }
-
-    fn unpack(self, words: &[u32]) -> Vec<f32> {
-        match self {
-            WeightFormat::F32 => words.iter().map(|w| f32::from_bits(*w)).collect(),
-            WeightFormat::F16 => {
-                let half = |b: u32| f16::from_bits(b as u16).to_f32();
-                words
-                    .iter()
-                    .flat_map(|w| [half(*w), half(*w >> 16)])
-                    .collect()
-            }
-        }
-    }
-}
-
 /// A weight matrix `[n, k]` and its bias `[n]` on the device; `n` and `k` are padded to multiples of 4 with zeros.
 #[derive(Debug)]
 pub struct Matrix {
-    /// Rows of `k` weights.
+    /// Rows of `k` weights, as [`WeightFormat::pack`] lays them out.
     pub weight: Buffer<u32>,
     /// One value a row.
     pub bias: Buffer<f32>,
@@ -239,7 +185,9 @@ pub fn linear(rec: &mut Recorder<'_>, a: &Linear<'_>) {
         "linear sizes"
     );
     assert!(
-        m.weight.len() * 4 == m.n * m.k * m.format.bytes() && m.bias.len() == m.n,
+        m.weight.len() * 4 == m.format.packed_bytes(m.n * m.k)
+            && m.bias.len() == m.n
+            && m.format == m.format.for_width(m.k),
         "matrix sizes"
     );
     let mut p = Params {

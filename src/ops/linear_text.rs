@@ -15,7 +15,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;      // [row, k / 4]
-@group(0) @binding(2) var<storage, read> w: array<WORD>;           // [n, k / 4]
+@group(0) @binding(2) var<storage, read> w: array<WORD>;           // [n, k]
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;   // [n / 4]
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // [row, n / 4]
 @group(0) @binding(5) var<storage, read> table: array<vec4<f32>>;
@@ -61,24 +61,48 @@ const MAIN: &str = "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_
     let col_tile = g / params.row_tiles;
 ";
 
-/// Type of a stored quad of weights, and the function that makes floats of it.
+/// Type of the words that weights lie in, and the function that makes floats of a quad of them, quads being counted along the
+/// rows and from row to row. Blocks of codes are 8 quads; their scales lie two a word behind all codes.
 fn weights(format: u32) -> (&'static str, &'static str) {
-    if format == 0 {
-        (
+    match format {
+        0 => (
             "vec4<f32>",
-            "fn quad(q: vec4<f32>) -> vec4<f32> { return q; }\n",
-        )
-    } else {
-        (
+            "fn weight(at: u32) -> vec4<f32> { return w[at]; }\n",
+        ),
+        1 => (
             "vec2<u32>",
-            "fn quad(q: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(q.x), unpack2x16float(q.y)); }\n",
-        )
+            "fn weight(at: u32) -> vec4<f32> {
+    let q = w[at];
+    return vec4<f32>(unpack2x16float(q.x), unpack2x16float(q.y));
+}
+",
+        ),
+        2 => (
+            "u32",
+            "fn weight(at: u32) -> vec4<f32> {
+    let c = w[at];
+    let codes = bitcast<vec4<i32>>(vec4<u32>(c << 24u, c << 16u, c << 8u, c)) >> vec4<u32>(24u);
+    let d = unpack2x16float(w[params.n_quads * params.k_quads * 4u + (at >> 4u)]);
+    return vec4<f32>(codes) * select(d.x, d.y, (at & 8u) != 0u);
+}
+",
+        ),
+        _ => (
+            "u32",
+            "fn weight(at: u32) -> vec4<f32> {
+    let c = w[at >> 1u] >> ((at & 1u) * 16u);
+    let codes = vec4<u32>(c, c >> 4u, c >> 8u, c >> 12u) & vec4<u32>(15u);
+    let d = unpack2x16float(w[params.n_quads * params.k_quads * 2u + (at >> 4u)]);
+    return (vec4<f32>(codes) - 8.0) * select(d.x, d.y, (at & 8u) != 0u);
+}
+",
+        ),
     }
 }
 
 fn head(format: u32) -> String {
-    let (word, quad) = weights(format);
-    HEAD.replace("WORD", word) + quad
+    let (word, weight) = weights(format);
+    HEAD.replace("WORD", word) + weight
 }
 
 /// Stores the sums `s0..n` of rows from `row` on. In a loop, because a CPU driver takes many seconds to compile a copy of
@@ -117,7 +141,7 @@ var<workgroup> ws: array<vec4<f32>, 128>; // [32 columns, 4 quads]
             var a = vec4<f32>(0.0);
             var b = vec4<f32>(0.0);
             if kq < params.k_quads && row < params.n_rows { a = x[row * params.k_quads + kq]; }
-            if kq < params.k_quads && col < params.n_quads * 4u { b = quad(w[col * params.k_quads + kq]); }
+            if kq < params.k_quads && col < params.n_quads * 4u { b = weight(col * params.k_quads + kq); }
             xs[i] = a;
             ws[i] = b;
         }
@@ -164,7 +188,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     for c in 0..4 {
         let _ = writeln!(
             t,
-            "        let b{c} = quad(w[w0 + {c}u * params.k_quads + k]);"
+            "        let b{c} = weight(w0 + {c}u * params.k_quads + k);"
         );
     }
     for q in 0..rows / lanes {

@@ -25,6 +25,7 @@ mod silu;
 mod span_decode;
 mod span_error;
 mod span_gather;
+mod weight_format;
 
 pub use attention::{Attention, BiasFix, Rows, Segment, attention};
 pub use attention_plans::{attention_choices, attention_plan, sample_codings};
@@ -39,7 +40,7 @@ pub use kmeans::{
 };
 pub use kv_mix::{KvMix, kv_mix};
 pub use kv_store::{KvFormat, KvStore, kv_store};
-pub use linear::{Activation, Linear, Matrix, Store, WeightFormat, linear};
+pub use linear::{Activation, Linear, Matrix, Store, linear};
 pub use mix::{mix, mix_limited};
 pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};
@@ -52,6 +53,7 @@ pub use silu::silu;
 pub use span_decode::span_decode;
 pub use span_error::{SpanError, span_error};
 pub use span_gather::{SpanGather, span_gather, span_gather_kernel};
+pub use weight_format::WeightFormat;
 
 use crate::gpu::{Kernel, Plan};
 

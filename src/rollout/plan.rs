@@ -1,10 +1,36 @@
 //! What a rollout will take, before anything is loaded. Pure: from the code that allocates, not from a formula beside it.
 
 use super::event::{Event, MemoryUse};
-use super::session::{Config, Error, ModelSource};
-use crate::decode::Needs;
+use super::session::{Config, Error};
+use crate::decode::{DecoderNeeds, DecoderShape};
 use crate::gpu::{Caps, EXECUTOR_BYTES, Kind};
+use crate::model::config::DitConfig;
 use crate::model::{Activations, Dit};
+
+/// A film as far as its plan depends on it.
+#[derive(Debug, Clone)]
+pub struct Outline<'a> {
+    /// Name of the model, as people are told it.
+    pub name: &'a str,
+    /// Sizes of the model.
+    pub model: &'a DitConfig,
+    /// Given latent frames, which come one by one.
+    pub given: usize,
+    /// Latent frames to make at most.
+    pub frames: usize,
+    /// What makes pictures of latents.
+    pub decoder: DecoderShape,
+    /// The most that encoding the prompt holds on the device before anything else is there; 0: nothing is encoded.
+    pub text_encoder_bytes: u64,
+}
+
+impl Outline<'_> {
+    /// Latent frames in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.given + self.frames
+    }
+}
 
 /// Sizes of a rollout and the device bytes it will hold.
 #[derive(Debug, Clone)]
@@ -19,10 +45,12 @@ pub(super) struct Plan {
     /// Pictures that they become.
     frames: u32,
     pub(super) steps: u32,
-    /// Frames that attention sees at once at most.
-    visible_frames: usize,
     pub(super) kv: Option<String>,
-    memory: MemoryUse,
+    pub(super) memory: MemoryUse,
+    /// Keys and values of the text, which are among those of the cache.
+    pub(super) text_bytes: u64,
+    /// What is read back at once at most, beside what is always there.
+    pub(super) staging_bytes: u64,
     /// Largest single buffer in bytes.
     largest: u64,
     /// The cache finds room for at least one frame a page.
@@ -40,23 +68,20 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(
         caps: &Caps,
-        model: &ModelSource,
-        n_given: usize,
-        n_frames: usize,
+        film: &Outline<'_>,
         config: &Config,
         steps: u32,
     ) -> Result<Plan, Error> {
-        let c = &model.config;
+        let c = film.model;
         let count = |n: usize| {
             u32::try_from(n).map_err(|_| {
                 Error::Setting(format!("{n} frames are more than this version can count"))
             })
         };
-        let (given_frames, latents) = (count(n_given)?, count(n_frames)?);
-        let frames = count(c.pictures(n_frames))?;
-        let total = n_given + n_frames;
-        let decoder = model.decoder.needs(c.latent_grid())?;
-        check_decoder(model, &decoder)?;
+        let (given_frames, latents) = (count(film.given)?, count(film.frames)?);
+        let frames = count(c.pictures(film.frames))?;
+        let decoder = film.decoder.needs(c.latent_grid());
+        check_decoder(film, &decoder)?;
         if let Some(window) = config.window.filter(|w| *w < config.sink + c.chunk_frames) {
             return Err(crate::cache::LayoutError::WindowTooSmall {
                 window: window as usize,
@@ -65,7 +90,7 @@ impl Plan {
             }
             .into());
         }
-        let setup = config.cache(c, n_given, n_frames)?;
+        let setup = config.cache(c, film.given, film.frames)?;
         let shape = c.cache_shape(config.kv, setup.max_frames);
         let (spans_bytes, span_tables, encoder_bytes) = setup
             .spans
@@ -74,7 +99,8 @@ impl Plan {
         let (activations_bytes, tables) = Activations::bytes(c, c.chunk_frames as usize);
         let activations_bytes = activations_bytes + decoder.activations_bytes;
         let weights_bytes = Dit::bytes(c, config.weights) + decoder.weights_bytes;
-        let cache_bytes = shape.bytes() + Dit::text_bytes(c, config.kv);
+        let text_bytes = Dit::text_bytes(c, config.kv);
+        let cache_bytes = shape.bytes() + text_bytes;
         let executor = if caps.kind == Kind::Twin {
             0
         } else {
@@ -106,7 +132,6 @@ impl Plan {
             chunk_frames: c.chunk_frames,
             chunks: latents.div_ceil(c.chunk_frames),
             steps,
-            visible_frames: config.window.map_or(total, |w| total.min(w as usize)),
             kv: setup.spans.as_ref().map(|s| s.pair.name.clone()),
             memory: MemoryUse {
                 weights_bytes,
@@ -116,15 +141,17 @@ impl Plan {
                 scratch_bytes,
                 viewer_bytes: 0,
                 device_bytes,
-                peak_device_bytes: device_bytes + staging,
+                peak_device_bytes: (device_bytes + staging).max(film.text_encoder_bytes + executor),
             },
+            text_bytes,
+            staging_bytes: staging,
             largest: Activations::largest(c, c.chunk_frames as usize)
                 .max(Dit::largest(c, config.weights))
-                .max(decoder.largest_bytes)
-                .max(setup.spans.as_ref().map_or(0, |s| s.largest(&shape))),
+                .max(setup.spans.as_ref().map_or(0, |s| s.largest(&shape)))
+                .max(decoder.largest_bytes),
             page_fits: shape.page_frames(caps) > 0,
             frame_kv_bytes: shape.frame_bytes() / (2 * u64::from(c.layers)),
-            model: model.name.clone(),
+            model: film.name.to_owned(),
             device: caps.title(),
             tier: caps.tier.name().to_owned(),
             latents,
@@ -136,8 +163,8 @@ impl Plan {
         })
     }
 
-    /// Refuses, with numbers, what the device cannot hold.
-    pub(super) fn check_fits(&self, caps: &Caps) -> Result<(), Error> {
+    /// Refuses, with numbers, what the device cannot bind, however much memory it has.
+    pub(super) fn check_limits(&self, caps: &Caps) -> Result<(), Error> {
         let refuse = |text: String| Err(Error::WouldNotFit(text));
         let limit = caps.max_storage_bytes();
         if self.largest > limit {
@@ -167,38 +194,23 @@ impl Plan {
                 crate::ops::Positions::BYTES
             ));
         }
-        match caps.memory_bytes {
-            Some(have) if have < self.memory.peak_device_bytes => {
-                let m = &self.memory;
-                let cache = m.cache_bytes + m.spans_bytes;
-                let others = m.peak_device_bytes - cache;
-                let frames =
-                    have.saturating_sub(others) / (cache / self.visible_frames as u64).max(1);
-                let advice = if frames < u64::from(self.sink + self.chunk_frames) {
-                    "no --window helps: take a smaller model or another --device".to_owned()
-                } else {
-                    format!("--window {frames} fits")
-                };
-                refuse(format!(
-                    "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free; {}{}",
-                    self.given_frames + self.frames,
-                    self.device,
-                    mib(m.peak_device_bytes),
-                    mib(m.weights_bytes),
-                    mib(cache),
-                    mib(m.activations_bytes),
-                    mib(m.scratch_bytes),
-                    mib(have),
-                    advice,
-                    if self.kv.is_none() {
-                        ", or --kv int2"
-                    } else {
-                        ""
-                    },
-                ))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// What is needed and that it is more than there is, in a sentence.
+    pub(super) fn shortage(&self, have: u64) -> String {
+        let m = &self.memory;
+        format!(
+            "{} frames on {} would not fit: {} are needed (weights {}, cache {}, activations {}, scratch {}), {} are free",
+            self.given_frames + self.frames,
+            self.device,
+            mib(m.peak_device_bytes),
+            mib(m.weights_bytes),
+            mib(m.cache_bytes + m.spans_bytes),
+            mib(m.activations_bytes),
+            mib(m.scratch_bytes),
+            mib(have),
+        )
     }
 
     pub(super) fn event(&self) -> Event {
@@ -223,8 +235,8 @@ impl Plan {
 }
 
 /// Holds the decoder to the model's latents.
-fn check_decoder(model: &ModelSource, d: &Needs) -> Result<(), Error> {
-    let c = &model.config;
+fn check_decoder(film: &Outline<'_>, d: &DecoderNeeds) -> Result<(), Error> {
+    let c = film.model;
     let channels = d.channels as u32;
     let (theirs, ours) = (
         (channels, channels, d.cell_px, d.cell_frames),
@@ -235,10 +247,10 @@ fn check_decoder(model: &ModelSource, d: &Needs) -> Result<(), Error> {
     }
     Err(Error::Decoder(format!(
         "{} takes latents of {channels} channels, {} pixels a side and {} pictures; those of {} have {} channels in and {} out, {} pixels and {} pictures: take the decoder that belongs to the model",
-        model.decoder.name(),
+        film.decoder.name(),
         d.cell_px,
         d.cell_frames,
-        model.name,
+        film.name,
         c.in_channels,
         c.out_channels,
         c.cell_px,
@@ -246,68 +258,6 @@ fn check_decoder(model: &ModelSource, d: &Needs) -> Result<(), Error> {
     )))
 }
 
-fn mib(bytes: u64) -> String {
+pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gpu::Device;
-    use crate::rollout::ModelSource;
-
-    fn plan(caps: &Caps) -> Plan {
-        Plan::new(
-            caps,
-            &ModelSource::rooms().unwrap(),
-            2,
-            4,
-            &Config::default(),
-            2,
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn a_device_without_the_needed_limit_is_refused_with_numbers() {
-        let caps = Caps {
-            memory_bytes: None,
-            ..Device::twin().caps().clone()
-        };
-        plan(&caps).check_fits(&caps).unwrap();
-        let cases = [
-            (
-                Caps {
-                    max_binding_bytes: 100_000,
-                    ..caps.clone()
-                },
-                "0.1 MiB",
-            ),
-            (
-                Caps {
-                    max_storage_buffers: 4,
-                    ..caps.clone()
-                },
-                "6 and 65536 are needed",
-            ),
-            (
-                Caps {
-                    max_uniform_bytes: 16_384,
-                    ..caps.clone()
-                },
-                "16384",
-            ),
-            (
-                Caps {
-                    memory_bytes: Some(1 << 20),
-                    ..caps.clone()
-                },
-                "1.0 MiB are free",
-            ),
-        ];
-        for (caps, says) in cases {
-            let error = plan(&caps).check_fits(&caps).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-        }
-    }
 }

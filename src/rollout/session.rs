@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::event::{Event, MemoryUse, PassKind};
 use super::film::{Cue, Film, check_rows};
+use super::fit;
 use super::noise::{self, START};
-use super::plan::Plan;
+use super::plan::{Outline, Plan};
 use super::sampler::{CacheSetup, Sampler, SamplerError};
 use super::schedule::Schedule;
 use super::undo::Past;
@@ -83,6 +84,23 @@ impl ModelSource {
     }
 }
 
+impl ModelSource {
+    /// The outline of a film of `frames` latent frames behind `given` ones.
+    ///
+    /// # Errors
+    /// A decoder whose tensors are missing or of other shapes.
+    pub fn outline(&self, given: usize, frames: usize) -> Result<Outline<'_>, Error> {
+        Ok(Outline {
+            name: &self.name,
+            model: &self.config,
+            given,
+            frames,
+            decoder: self.decoder.shape()?,
+            text_encoder_bytes: 0,
+        })
+    }
+}
+
 fn parse_config(path: &Path, text: &str) -> Result<DitConfig, Error> {
     DitConfig::from_tiny_json(text).map_err(|source| Error::Config {
         path: path.to_owned(),
@@ -111,6 +129,8 @@ pub struct Config {
     pub weights: WeightFormat,
     /// Denoising steps; `None`: the model's own list.
     pub steps: Option<u32>,
+    /// Device bytes that the film may take; `None`: what the device is known to have free.
+    pub budget_bytes: Option<u64>,
     /// Host bytes that may be kept for [`Session::back_to`]; 0: nothing is kept, and there is no way back.
     pub undo_bytes: u64,
 }
@@ -127,6 +147,7 @@ impl Default for Config {
             coded: None,
             weights: WeightFormat::F16,
             steps: None,
+            budget_bytes: None,
             undo_bytes: 0,
         }
     }
@@ -182,7 +203,7 @@ impl Config {
     ///
     /// # Errors
     /// A window too small for a chunk, a sink that cannot take in what leaves, codecs that the model's heads cannot have, a span of no frames.
-    pub(super) fn cache(
+    pub fn cache(
         &self,
         model: &DitConfig,
         given: usize,
@@ -671,16 +692,8 @@ fn check(
         ));
     }
     let schedule = Schedule::new(&model.config, config.steps).map_err(Error::Setting)?;
-    let passes = schedule.steps.len() as u32;
-    let plan = Plan::new(
-        device.caps(),
-        model,
-        film.given().len(),
-        frames,
-        config,
-        passes,
-    )?;
-    plan.check_fits(device.caps())?;
+    let film = model.outline(film.given().len(), frames)?;
+    let plan = fit::check(device.caps(), &film, config)?;
     Ok((schedule, plan))
 }
 

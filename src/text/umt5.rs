@@ -137,6 +137,45 @@ impl Umt5Config {
         Ok(config)
     }
 
+    /// The encoder of Wan 2.1, as published. Source: SELF-FORCING 2.3.
+    #[must_use]
+    pub fn xxl() -> Umt5Config {
+        Umt5Config {
+            vocab: 256_384,
+            dim: 4096,
+            dim_attn: 4096,
+            dim_ffn: 10_240,
+            heads: 64,
+            layers: 24,
+        }
+    }
+
+    /// Channels of the FFN that are on the device at a time, where no buffer may exceed `most` bytes.
+    fn slice(&self, format: WeightFormat, most: u64) -> usize {
+        let channel = format.for_width(self.dim).packed_bytes(self.dim) as u64;
+        let fit = usize::try_from(most / channel).unwrap_or(usize::MAX) / 4 * 4;
+        // As few as are needed, and of one size.
+        let n = self.dim_ffn.div_ceil(fit.clamp(4, self.dim_ffn));
+        self.dim_ffn.div_ceil(n).next_multiple_of(4)
+    }
+
+    /// The most that encoding `n_rows` tokens takes on a device, where no buffer of FFN weights may exceed `most` bytes.
+    #[must_use]
+    pub fn bytes(&self, format: WeightFormat, most: u64, n_rows: usize) -> Umt5Bytes {
+        let c = self;
+        // Every matrix has a bias of zeros.
+        let matrix = |n: usize, k: usize| format.for_width(k).packed_bytes(n * k) + n * 4;
+        let slice = c.slice(format, most);
+        let attention = (c.dim + c.heads * (2 * n_rows - 1)) * 4
+            + 3 * matrix(c.dim_attn, c.dim)
+            + matrix(c.dim, c.dim_attn);
+        let ffn = c.dim * 4 + 2 * matrix(slice, c.dim) + matrix(c.dim, slice);
+        Umt5Bytes {
+            weights: attention.max(ffn) as u64,
+            activations: (n_rows * (2 * c.dim + 4 * c.dim_attn + slice) * 4) as u64,
+        }
+    }
+
     /// Every tensor of an encoder of these sizes.
     pub fn tensors(&self) -> Vec<Expected> {
         let (d, a, f) = (self.dim, self.dim_attn, self.dim_ffn);
@@ -206,29 +245,16 @@ impl<'w> Umt5<'w> {
 
     /// Channels of the FFN that are on the device at a time.
     fn slice(&self, caps: &Caps) -> usize {
-        let c = &self.config;
-        let most = self.largest_bytes.min(caps.max_storage_bytes());
-        let channel = (c.dim * self.format.bytes()) as u64;
-        let fit = usize::try_from(most / channel).unwrap_or(usize::MAX) / 4 * 4;
-        // As few as are needed, and of one size.
-        let n = c.dim_ffn.div_ceil(fit.clamp(4, c.dim_ffn));
-        c.dim_ffn.div_ceil(n).next_multiple_of(4)
+        self.config.slice(
+            self.format,
+            self.largest_bytes.min(caps.max_storage_bytes()),
+        )
     }
 
     /// The most that encoding `n_rows` tokens takes on a device.
     pub fn bytes(&self, caps: &Caps, n_rows: usize) -> Umt5Bytes {
-        let c = &self.config;
-        // Every matrix has a bias of zeros.
-        let matrix = |n: usize, k: usize| n * k * self.format.bytes() + n * 4;
-        let slice = self.slice(caps);
-        let attention = (c.dim + c.heads * (2 * n_rows - 1)) * 4
-            + 3 * matrix(c.dim_attn, c.dim)
-            + matrix(c.dim, c.dim_attn);
-        let ffn = c.dim * 4 + 2 * matrix(slice, c.dim) + matrix(c.dim, slice);
-        Umt5Bytes {
-            weights: attention.max(ffn) as u64,
-            activations: (n_rows * (2 * c.dim + 4 * c.dim_attn + slice) * 4) as u64,
-        }
+        let most = self.largest_bytes.min(caps.max_storage_bytes());
+        self.config.bytes(self.format, most, n_rows)
     }
 
     /// Encodes tokens: `[row, dim]`. The tokens from `n_real` on are padding, which no row attends to and whose rows come
@@ -337,7 +363,7 @@ impl<'w> Umt5<'w> {
         for row in rows.clone().filter(|_| !whole) {
             values.extend_from_slice(&view.rows_to_f32(row..row + 1)?[cols.clone()]);
         }
-        if self.format == WeightFormat::F16 {
+        if self.format != WeightFormat::F32 {
             let beyond = |v: &f32| f16::from_f32(*v).is_infinite();
             if let Some(at) = values.iter().position(beyond) {
                 return Err(Error::Weights(weights::Error::F16Range {
@@ -348,14 +374,15 @@ impl<'w> Umt5<'w> {
                 }));
             }
         }
-        let packed = self.format.pack(&values);
+        let format = self.format.for_width(k);
+        let packed = format.pack(&values);
         drop(values);
         Ok(Matrix {
             weight: device.upload(Purpose::Weights, "text encoder", &packed)?,
             bias: device.zeros(Purpose::Weights, "text encoder", n)?,
             n,
             k,
-            format: self.format,
+            format,
         })
     }
 }

@@ -42,6 +42,10 @@ const MERGED: f64 = 1e-5;
 const FAMILY: f64 = 2e-5;
 /// The same with weights, keys and values in half floats.
 const F16: f64 = 2e-2;
+/// With weights in 8 bits, keys and values in floats. Weights of these models are drawn, not trained: of all shapes the worst to code.
+const Q8_0: f64 = 3e-2;
+/// With weights in 4 bits.
+const Q4_0: f64 = 0.4;
 /// The demo world: six layers deep, two passes a frame.
 const TINY: f64 = 1e-3;
 
@@ -59,6 +63,10 @@ const HALF: Storage = Storage {
     merged: false,
     coded: None,
 };
+
+const fn weights(weights: WeightFormat) -> Storage {
+    Storage { weights, ..FULL }
+}
 
 /// Files of `selfforcing` that need the network's weights.
 const ROLLOUTS: [&str; 7] = [
@@ -87,7 +95,9 @@ fn rollout(file: &str, title: &str, on: On, storage: Storage) {
     let tol = match (storage.weights, storage.merged) {
         (WeightFormat::F32, true) => MERGED,
         (WeightFormat::F32, false) => F32,
-        _ => F16,
+        (WeightFormat::F16, _) => F16,
+        (WeightFormat::Q8_0, _) => Q8_0,
+        (WeightFormat::Q4_0, _) => Q4_0,
     };
     let Some(set) = Set::find("selfforcing") else {
         return;
@@ -267,6 +277,36 @@ fn selfforcing_dit() {
 #[test]
 fn selfforcing_dit_f16() {
     rollout("dit", "selfforcing_dit_f16", On::Best, HALF);
+}
+
+#[test]
+fn selfforcing_dit_q8_0() {
+    rollout(
+        "dit",
+        "selfforcing_dit_q8_0",
+        On::Best,
+        weights(WeightFormat::Q8_0),
+    );
+}
+
+#[test]
+fn selfforcing_dit_q4_0() {
+    rollout(
+        "dit",
+        "selfforcing_dit_q4_0",
+        On::Best,
+        weights(WeightFormat::Q4_0),
+    );
+}
+
+#[test]
+fn selfforcing_dit_portable_q4_0() {
+    rollout(
+        "dit",
+        "selfforcing_dit_portable_q4_0",
+        On::Portable,
+        weights(WeightFormat::Q4_0),
+    );
 }
 
 #[test]

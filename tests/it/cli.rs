@@ -6,6 +6,7 @@ mod film;
 mod hub;
 mod kill;
 mod kv;
+mod plan;
 mod selftest;
 mod text;
 mod usage;

@@ -9,6 +9,7 @@ mod cli;
 mod dump;
 mod media;
 mod ops;
+mod plan;
 mod repack;
 mod rollout;
 mod shaders;

@@ -4,7 +4,7 @@ use longtake::cache::{CacheShape, KeyPositions, KvCache, Policy, SpansPlan};
 use longtake::codec::KvPair;
 use longtake::frame::Frame;
 use longtake::gpu::{Device, TierRequest};
-use longtake::ops::{KvFormat, RopeSplit};
+use longtake::ops::{KvFormat, RopeSplit, WeightFormat};
 use longtake::rollout::event::{Event, MemoryUse};
 use longtake::rollout::{Coded, Config, Error, ModelSource, Session, Walk};
 use longtake::world::film::{DEFAULT_FILM, SeedFilm};
@@ -16,7 +16,7 @@ use crate::support;
 const GIVEN: usize = 6;
 
 /// The default tour from the first frames of the default film.
-fn walk(n: usize) -> (SeedFilm, Walk) {
+pub fn walk(n: usize) -> (SeedFilm, Walk) {
     let film = SeedFilm::load(DEFAULT_FILM).unwrap();
     let steps = film.default_path(GIVEN, n).unwrap();
     let path = Path::along(&film.map, film.poses[GIVEN - 1], &steps, OnWall::Refuse).unwrap();
@@ -129,6 +129,27 @@ fn seen_places_come_back_on_every_tier() {
             let got = psnr(frame, &truth);
             // The weights recall at 29 dB; a place that is only guessed stands at 16 to 19 dB.
             assert!(got > 25.0, "{}: {got:.1} dB at {pose:?}", gpu.label);
+        }
+    }
+}
+
+#[test]
+fn seen_places_come_back_with_weights_in_few_bits() {
+    for (weights, least) in [(WeightFormat::Q8_0, 25.0), (WeightFormat::Q4_0, 24.0)] {
+        let Some(device) = support::open(TierRequest::Best) else {
+            return;
+        };
+        let (seed_film, walk) = walk(4);
+        let config = Config {
+            weights,
+            ..Config::default()
+        };
+        let (frames, planned, session) = run(&device, 4, &config);
+        assert_eq!(session.memory(), planned);
+        for (frame, pose) in frames.iter().zip(&walk.poses) {
+            let got = psnr(frame, &seed_film.true_frame(*pose));
+            println!("{}: {got:.1} dB", weights.name());
+            assert!(got > least, "{}: {got:.1} dB at {pose:?}", weights.name());
         }
     }
 }

@@ -151,6 +151,10 @@ enum Fix {
 enum Weights {
     F16,
     F32,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -228,8 +232,11 @@ impl Args {
             }),
             steps: self.steps,
             weights: match self.weights {
+                Some(Weights::F16) => WeightFormat::F16,
                 Some(Weights::F32) => WeightFormat::F32,
-                _ => usual.weights,
+                Some(Weights::Q8_0) => WeightFormat::Q8_0,
+                Some(Weights::Q4_0) => WeightFormat::Q4_0,
+                None => usual.weights,
             },
             ..usual
         };

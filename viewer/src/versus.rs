@@ -223,10 +223,7 @@ impl Report {
             height,
             chunk_frames,
             steps,
-            weights: match self.weights {
-                WeightFormat::F16 => "f16".to_owned(),
-                WeightFormat::F32 => "f32".to_owned(),
-            },
+            weights: self.weights.name().to_owned(),
             window: Some(window).filter(|n| 0 < *n),
             sink,
             on_wall: "slide".to_owned(),

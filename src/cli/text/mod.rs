@@ -389,7 +389,7 @@ fn open(found: &Found, config: DitConfig) -> anyhow::Result<ModelSource> {
         .context("--model")?;
     let decoder = DecoderSource::Taehv(Weights::open(taehv).context("the decoder")?);
     decoder
-        .needs(config.latent_grid())
+        .shape()
         .map_err(rollout::Error::from)
         .context("the decoder")?;
     let lora = found.preset.and_then(|preset| preset.lora.as_ref());
@@ -460,10 +460,7 @@ fn tokens(
         return Ok(Vec::new());
     };
     let tokenizer = Tokenizer::open(tokenizer).context("the tokenizer")?;
-    let name = match format {
-        WeightFormat::F16 => format!("{} f16", found.encoder_name),
-        WeightFormat::F32 => format!("{} f32", found.encoder_name),
-    };
+    let name = format!("{} {}", found.encoder_name, format.name());
     let ready = |prompt: &str| -> anyhow::Result<Ready> {
         let (source, lost) = Source::new(&name, &tokenizer, prompt, sizes.1)?;
         let known = cache.and_then(|cache| cache.get(&source, sizes.0, sizes.1));

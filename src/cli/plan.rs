@@ -1,0 +1,486 @@
+//! `longtake plan`: what a film would take of a device, without its weights or its frames, and which settings fit.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::Args;
+use longtake::decode::{DecoderShape, TaehvShape};
+use longtake::gpu::{Caps, Device};
+use longtake::model::config::DitConfig;
+use longtake::model::preset::{Preset, Span};
+use longtake::ops::WeightFormat;
+use longtake::rollout::fit::{self, Fit, Reach};
+use longtake::rollout::{Config, Outline, Speed};
+use longtake::text::Umt5Config;
+use longtake::world::film::DEFAULT_GIVEN;
+use serde_json::{Value, json};
+
+use super::args::{KvArgs, LengthArgs, NetworkArgs, Voice};
+use super::budget::Budget;
+use super::fault::Fault;
+use super::job::{self, Kv};
+use super::{generate, say, values};
+
+/// Frames of a demo film for which nothing was asked.
+const WALK_FRAMES: f64 = 64.0;
+/// Latent frames of a film from text for which nothing was asked: what these models were trained on.
+const TEXT_LATENTS: usize = 21;
+/// Pictures that the decoder makes of a latent frame behind the first, which gives one.
+const PICTURES: usize = 4;
+/// Tokens of the longest prompt.
+const PROMPT_TOKENS: usize = 512;
+
+const EXAMPLES: &str = "\
+Examples:
+  longtake plan                                     the built-in world on the device that there is
+  longtake plan -m self-forcing --vram 8G           does it fit a card, and with what
+  longtake plan -m longlive --seconds 60 --kv int4 --kv-span 3 --vram 12G --tflops 20
+  longtake plan -m self-forcing -H 320 -W 576 --window 9 --json
+";
+
+const AFTER: &str = "\
+With --max-vram (--vram) and no --device the card is assumed: nothing is opened, and without --tflops no time is told. Else the
+device's speed is measured for a second or two. `generate --auto-fit` takes the line that is called the widest.";
+
+const TEMPLATE: &str = "{about}\n\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+/// A film to plan: those of `generate`'s flags that cost memory or time.
+#[derive(Debug, Clone, Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER, help_template = TEMPLATE)]
+pub(super) struct PlanArgs {
+    /// A name from `models`, `rooms`, or a folder with config.json and weights.safetensors [default: rooms]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME|PATH",
+        env = "LONGTAKE_MODEL",
+        help_heading = "Model"
+    )]
+    pub(super) model: Option<String>,
+    /// Height of the picture in pixels [default: the model's]
+    #[arg(short = 'H', long, value_name = "PX", help_heading = "Model")]
+    pub(super) height: Option<u32>,
+    /// Width of the picture in pixels [default: the model's]
+    #[arg(short = 'W', long, value_name = "PX", help_heading = "Model")]
+    pub(super) width: Option<u32>,
+    /// True frames that a film of a demo world starts from [default: 48]
+    #[arg(long, value_name = "N", env = "LONGTAKE_GIVEN", help_heading = "Model")]
+    pub(super) given: Option<u32>,
+    #[command(flatten)]
+    pub(super) length: LengthArgs,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
+    #[command(flatten)]
+    pub(super) kv: KvArgs,
+    /// Device memory to keep within: 8G, 512M, 50%; -1G: all but that of what is free [default: what is known to be free]
+    #[arg(
+        long,
+        alias = "vram",
+        value_name = "SIZE",
+        allow_negative_numbers = true,
+        allow_hyphen_values = true,
+        env = "LONGTAKE_MAX_VRAM",
+        help_heading = "Memory and speed"
+    )]
+    pub(super) max_vram: Option<Budget>,
+    /// Reckon with a device that sustains so many 10^12 operations a second, and measure nothing
+    #[arg(long, value_name = "N", value_parser = tera, help_heading = "Memory and speed")]
+    pub(super) tflops: Option<f64>,
+    /// As JSON
+    #[arg(long, env = "LONGTAKE_JSON", value_parser = values::switch, help_heading = "Messages")]
+    pub(super) json: bool,
+}
+
+fn tera(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(n) if 0.0 < n && n < 1e6 => Ok(n),
+        _ => Err("operations a second are a number of 10^12 above 0".to_owned()),
+    }
+}
+
+/// What is filmed, as far as it costs something.
+struct Subject {
+    name: String,
+    model: DitConfig,
+    /// Given latent frames.
+    given: usize,
+    latents: usize,
+    pictures: usize,
+    window: Option<u32>,
+    sink: u32,
+    is_text: bool,
+}
+
+/// Prints the plan. That a film does not fit is an answer and no failure.
+///
+/// # Errors
+/// A model that there is not, settings that contradict each other, a device that fails.
+pub(super) fn run(args: &PlanArgs, voice: &Voice) -> anyhow::Result<u8> {
+    let subject = Subject::new(args)?;
+    let kv = Kv::new(&args.kv)?;
+    let device = match (args.max_vram, &args.network.device) {
+        (Some(_), None) => None,
+        (_, name) => Some(generate::open(name.as_deref(), args.network.tier)?),
+    };
+    let assumed = match args.max_vram {
+        Some(Budget::Bytes(bytes)) => fit::card(bytes),
+        _ => fit::card(u64::MAX),
+    };
+    let mut caps = device.as_ref().map_or(&assumed, Device::caps).clone();
+    if device.is_none() && !matches!(args.max_vram, Some(Budget::Bytes(_) | Budget::NoLimit)) {
+        caps.memory_bytes = None;
+    }
+    let config = Config {
+        kv: kv.exact,
+        coded: kv.coded.clone(),
+        window: subject.window,
+        sink: subject.sink,
+        budget_bytes: args.max_vram.map(|b| b.bytes(&caps)).transpose()?,
+        ..job::config(&args.network, 0)
+    };
+    let film = subject.outline(&caps);
+    let fit = Fit::new(&caps, &film, &config)?;
+    let speed = speed(args, voice, device.as_ref(), &film, &config)?;
+    let told = Told {
+        subject: &subject,
+        config: &config,
+        caps: &caps,
+        fit: &fit,
+        speed,
+    };
+    let text = match args.json {
+        true => format!("{:#}\n", told.json()),
+        false => told.text(),
+    };
+    // A reader that has gone is quiet.
+    let _ = say::result(&text);
+    Ok(0)
+}
+
+/// As stated, else as measured where there is a device.
+fn speed(
+    args: &PlanArgs,
+    voice: &Voice,
+    device: Option<&Device>,
+    film: &Outline<'_>,
+    config: &Config,
+) -> anyhow::Result<Option<Speed>> {
+    if let Some(tera) = args.tflops {
+        return Ok(Some(Speed::even(tera * 1e12)));
+    }
+    let Some(device) = device else {
+        return Ok(None);
+    };
+    match Speed::measure(device, film.model, config, film.decoder != DecoderShape::Pixels) {
+        Ok(speed) => Ok(Some(speed)),
+        // The rest of the answer stands without it.
+        Err(err) => {
+            if !voice.quiet {
+                say::message(&format!("the speed was not measured: {err}"));
+            }
+            Ok(None)
+        }
+    }
+}
+
+impl Subject {
+    fn new(args: &PlanArgs) -> anyhow::Result<Subject> {
+        let name = args.model.as_deref().unwrap_or("rooms");
+        let preset = Preset::named(name).filter(|_| !Path::new(name).is_dir());
+        let (name, mut model) = match preset {
+            Some(preset) => (preset.name.clone(), preset.config()),
+            None => {
+                let source = job::open_model(name)?;
+                (source.name, source.config)
+            }
+        };
+        let is_text = preset.is_some();
+        let (height, width) = model.picture_px();
+        if args.height.is_some() || args.width.is_some() {
+            if !is_text {
+                return Err(Fault::Usage(format!(
+                    "--height and --width: the picture of {name} is its own, {width}x{height}"
+                ))
+                .into());
+            }
+            model = model
+                .with_picture(args.height.unwrap_or(height), args.width.unwrap_or(width))
+                .context("--height, --width")?;
+        }
+        if is_text && args.given.is_some() {
+            return Err(Fault::Usage(format!(
+                "--given: films of {name} start from text; only demo worlds take true frames"
+            ))
+            .into());
+        }
+        let (window, sink) = match preset.map(|p| (p.window, p.sink)) {
+            Some((Span::Frames(window), sink)) => (Some(window), sink),
+            Some((Span::Named(_), sink)) => (None, sink),
+            None => (None, 0),
+        };
+        let latents = latents(&args.length, &model, is_text)?;
+        Ok(Subject {
+            given: match is_text {
+                true => 0,
+                false => args.given.map_or(DEFAULT_GIVEN, |n| n as usize),
+            },
+            latents,
+            pictures: match is_text {
+                true => 1 + PICTURES * (latents - 1),
+                false => latents,
+            },
+            window: args.network.window.map_or(window, |w| w.0),
+            sink: args.network.sink.unwrap_or(sink),
+            name,
+            model,
+            is_text,
+        })
+    }
+
+    fn outline(&self, caps: &Caps) -> Outline<'_> {
+        let text =
+            Umt5Config::xxl().bytes(WeightFormat::F16, caps.max_storage_bytes(), PROMPT_TOKENS);
+        Outline {
+            name: &self.name,
+            model: &self.model,
+            given: self.given,
+            frames: self.latents,
+            decoder: match self.is_text {
+                true => DecoderShape::Taehv(TaehvShape::published()),
+                false => DecoderShape::Pixels,
+            },
+            text_encoder_bytes: match self.is_text {
+                true => text.weights + text.activations,
+                false => 0,
+            },
+        }
+    }
+}
+
+/// Latent frames, in whole chunks where text makes the film.
+fn latents(length: &LengthArgs, model: &DitConfig, is_text: bool) -> Result<usize, Fault> {
+    let chunk = model.chunk_frames as usize;
+    let most = f64::from(values::max_frames());
+    let pictures = match (length.frames, length.seconds, length.chunks) {
+        (Some(n), ..) => f64::from(n),
+        (_, Some(secs), _) => (secs * f64::from(model.fps)).ceil(),
+        (.., Some(n)) => return Ok(n as usize * chunk),
+        _ if is_text => return Ok(TEXT_LATENTS.next_multiple_of(chunk)),
+        _ => WALK_FRAMES,
+    };
+    if most < pictures {
+        return Err(Fault::Usage(format!(
+            "{pictures} frames; a film has at most {most}"
+        )));
+    }
+    let pictures = pictures.max(1.0) as usize;
+    Ok(match is_text {
+        true => (1 + (pictures - 1).div_ceil(PICTURES)).next_multiple_of(chunk),
+        false => pictures,
+    })
+}
+
+/// Everything that is told.
+struct Told<'a> {
+    subject: &'a Subject,
+    config: &'a Config,
+    caps: &'a Caps,
+    fit: &'a Fit,
+    speed: Option<Speed>,
+}
+
+impl Told<'_> {
+    /// `None`: nobody knows.
+    fn fits(&self) -> Option<bool> {
+        let have = self.fit.have_bytes?;
+        let fits = self.fit.needs.memory.peak_device_bytes <= have;
+        Some(fits && self.fit.refused.is_none())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.subject.pictures as f64 / f64::from(self.subject.model.fps)
+    }
+
+    fn flop(&self) -> f64 {
+        let n = &self.fit.needs;
+        n.work.linear_flop + n.work.attention_flop + n.decoder_flop
+    }
+
+    fn text(&self) -> String {
+        let (s, n, m) = (self.subject, &self.fit.needs, &self.fit.needs.memory);
+        let (height, width) = s.model.picture_px();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut text = format!(
+            "{} on {}\n{} of {width}x{height} at {} a second ({}): {} of {}, {}, attending to {} of {}{}\n\n",
+            s.name,
+            self.caps.title(),
+            say::n(count(s.pictures), "frame"),
+            s.model.fps,
+            say::secs(self.seconds()),
+            say::n(n.chunks, "chunk"),
+            say::n(s.model.chunk_frames, "latent frame"),
+            say::n(n.steps, "step"),
+            n.visible_frames,
+            s.given + s.latents,
+            match s.given {
+                0 => String::new(),
+                given => format!(", {given} of them given"),
+            },
+        );
+        let others: Vec<String> = (self.fit.weights.iter())
+            .map(|(format, bytes)| format!("{} {}", format.name(), say::mib(*bytes)))
+            .collect();
+        let mut rows = vec![
+            (
+                "weights",
+                m.weights_bytes,
+                format!("{}; {}", self.config.weights.name(), others.join(", ")),
+            ),
+            (
+                "cache, exact",
+                m.cache_bytes - n.text_bytes,
+                self.config.kv.name().to_owned(),
+            ),
+            (
+                "cache, coded",
+                m.spans_bytes,
+                self.config
+                    .coded
+                    .as_ref()
+                    .map_or("", |c| &c.pair.name)
+                    .to_owned(),
+            ),
+            (
+                "text",
+                n.text_bytes,
+                "keys and values for cross-attention".to_owned(),
+            ),
+            ("activations", m.activations_bytes, String::new()),
+            (
+                "scratch",
+                m.scratch_bytes,
+                "tables, uniforms, the encoder of spans".to_owned(),
+            ),
+            ("read back", n.staging_bytes, "for a moment".to_owned()),
+        ];
+        if 0 < n.decoder_bytes {
+            let what = "taehv: among weights and activations".to_owned();
+            rows.push(("(decoder)", n.decoder_bytes, what));
+        }
+        if 0 < n.text_encoder_bytes {
+            let what = "a part of a layer at a time, before all else, not beside it".to_owned();
+            rows.push(("(text encoder)", n.text_encoder_bytes, what));
+        }
+        rows.push((
+            "peak",
+            m.peak_device_bytes,
+            match (self.fit.have_bytes, self.fits()) {
+                (Some(u64::MAX), Some(true)) => "no limit".to_owned(),
+                (Some(have), Some(true)) => format!("fits in {}", say::mib(have)),
+                (Some(have), _) => format!("does NOT fit in {}", say::mib(have)),
+                (None, _) => "how much is free is not known".to_owned(),
+            },
+        ));
+        let lines: Vec<Vec<String>> = rows
+            .into_iter()
+            .filter(|(_, bytes, _)| 0 < *bytes)
+            .map(|(what, bytes, note)| {
+                vec![what.to_owned(), format!("{:>9}", say::mib(bytes)), note]
+            })
+            .collect();
+        text += &say::columns(&lines);
+        text.push('\n');
+        if let Some(refused) = &self.fit.refused {
+            let _ = writeln!(text, "{refused}\n");
+        }
+        text += &self.fit.table();
+        text += "\n\n";
+        text + &self.work_text()
+    }
+
+    fn work_text(&self) -> String {
+        let n = &self.fit.needs;
+        let tera = |flop: f64| match flop * 1e-12 {
+            t if t < 0.1 => format!("{t:.4}"),
+            t if t < 10.0 => format!("{t:.2}"),
+            t => format!("{t:.0}"),
+        };
+        let mut text = format!(
+            "10^12 operations: matrices {}, attention {}{}, {} a frame\n",
+            tera(n.work.linear_flop),
+            tera(n.work.attention_flop),
+            match 0.0 < n.decoder_flop {
+                true => format!(", decoder {}", tera(n.decoder_flop)),
+                false => String::new(),
+            },
+            tera(self.flop() / self.subject.pictures as f64),
+        );
+        if let Some(speed) = &self.speed {
+            let secs = speed.secs(n);
+            let _ = writeln!(
+                text,
+                "at {}, {} and {} of them a second: {} a frame, {} for the film, {:.2} seconds for a second of it",
+                tera(speed.linear),
+                tera(speed.attention),
+                tera(speed.convolution),
+                say::secs(secs / self.subject.pictures as f64),
+                say::secs(secs),
+                secs / self.seconds(),
+            );
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let (s, n) = (self.subject, &self.fit.needs);
+        let (height, width) = s.model.picture_px();
+        let best = self.fit.best.map(|i| &self.fit.choices[i]);
+        let weights: serde_json::Map<String, Value> = (self.fit.weights.iter())
+            .map(|(format, bytes)| (format.name().to_owned(), json!(bytes)))
+            .collect();
+        let choices = self.fit.choices.iter().map(|c| {
+            let mut choice = json!(c);
+            choice["flags"] = json!(c.flags());
+            choice
+        });
+        let secs = self.speed.map(|speed| speed.secs(n));
+        json!({
+            "schema": 1,
+            "model": s.name,
+            "device": self.caps,
+            "width": width,
+            "height": height,
+            "frames": s.pictures,
+            "fps": s.model.fps,
+            "given_frames": s.given,
+            "latent_frames": s.latents,
+            "chunk_frames": s.model.chunk_frames,
+            "window": self.config.window,
+            "sink": self.config.sink,
+            "kv": self.config.coded.as_ref().map(|c| &c.pair.name),
+            "exact": self.config.kv.name(),
+            "weights": self.config.weights.name(),
+            "needs": n,
+            "have_bytes": self.fit.have_bytes.filter(|b| *b < u64::MAX),
+            "fits": self.fits(),
+            "refused": self.fit.refused,
+            "weights_bytes": weights,
+            "choices": choices.collect::<Vec<_>>(),
+            "widest": best.map(|c| json!({
+                "flags": c.flags(),
+                "kv": c.kv,
+                "span": c.span,
+                "window": match c.reach {
+                    Some(Reach::Window(frames)) => Some(frames),
+                    _ => self.config.window,
+                },
+            })),
+            "smaller_picture": self.fit.smaller_picture.map(|(h, w)| json!({"height": h, "width": w})),
+            "speed": self.speed,
+            "flop": self.flop(),
+            "secs": secs,
+            "secs_per_frame": secs.map(|s| s / self.subject.pictures as f64),
+        })
+    }
+}
