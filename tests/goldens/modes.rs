@@ -8,6 +8,7 @@ use longtake::cache::{KeyPositions, KvCache, Policy, Sink, SpansPlan, Window};
 use longtake::codec::KvPair;
 use longtake::gpu::Device;
 use longtake::model::config::{Cross, DitConfig, SamplerConfig};
+use longtake::model::preset::Preset;
 use longtake::model::{Dit, Tape};
 use longtake::ops::{KvFormat, WeightFormat};
 use longtake::rollout::{CacheSetup, Chunking, Cut, Sampler, Schedule, SigmaTable};
@@ -17,8 +18,11 @@ use super::check::Check;
 use super::dit::Storage;
 use super::rope::turned;
 
-/// Prompts of Reward-Forcing's and LongLive's kind of film share this sink: what of it stays when it takes in what leaves.
-const EMA_SHARE: f32 = 0.999;
+/// Share of itself that the sink keeps when it takes in what leaves: Reward-Forcing's.
+fn ema_share() -> f32 {
+    let preset = Preset::named("reward-forcing").expect("listed");
+    preset.policy().ema_sink.expect("its sink takes in")
+}
 
 /// One film of a file: a network, its cache, and the prefix of its tensors' names.
 struct Film<'a> {
@@ -236,7 +240,7 @@ pub fn refusals(config: &str, weights: &Path) {
         SpansPlan::new(pair, config.rope_split().head_dim(), policy, chunks)
     };
     let takes_in = Policy {
-        ema_sink: Some(EMA_SHARE),
+        ema_sink: Some(ema_share()),
         ..policy
     };
     let refused = plan(&takes_in).unwrap_err().to_string();
@@ -306,7 +310,7 @@ fn member(
             "relrope" | "emasink" => KeyPositions::Relative,
             _ => KeyPositions::Absolute,
         },
-        ema_sink: (prefix == "emasink").then_some(EMA_SHARE),
+        ema_sink: (prefix == "emasink").then(ema_share),
         ..setup.policy
     };
     if let Some(name) = storage.coded {
