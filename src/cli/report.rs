@@ -67,6 +67,10 @@ impl Reporter {
             Event::FramesReady { .. } => {
                 self.first_frame_at.get_or_insert(now);
             }
+            Event::PromptSet {
+                chunk: 1..,
+                first_frame,
+            } => self.detail(&format!("another prompt from frame {first_frame} on")),
             Event::PassDone {
                 kind: PassKind::Given,
                 secs,
