@@ -290,6 +290,7 @@ impl Job {
                 config.sink = scene.policy.window.sink as u32;
             }
             (config.positions, config.ema_sink) = (scene.policy.positions, scene.policy.ema_sink);
+            config.coded = config.coded.map(|c| text_spans(c, &scene.model.config));
         }
         let (width, height) = subject.size();
         let scale = args.output.scale;
@@ -313,6 +314,15 @@ impl Job {
             0
         };
         (shown + self.subject.frames()) as u64
+    }
+}
+
+/// Spans of a chunk, unless others were asked for: frames of text models have tokens enough, and the usual spans would leave
+/// most of a short film exact.
+pub(super) fn text_spans(coded: Coded, model: &DitConfig) -> Coded {
+    Coded {
+        span: coded.span.or(Some(model.chunk_frames)),
+        ..coded
     }
 }
 

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::Context as _;
 use clap::Args;
+use longtake::cache::Policy;
 use longtake::decode::{DecoderShape, TaehvShape};
 use longtake::gpu::{Caps, Device};
 use longtake::model::config::DitConfig;
-use longtake::model::preset::{Preset, Span};
+use longtake::model::preset::Preset;
 use longtake::ops::WeightFormat;
 use longtake::rollout::fit::{self, Fit, Reach};
 use longtake::rollout::{Config, Outline, Speed};
@@ -20,14 +20,13 @@ use super::args::{KvArgs, LengthArgs, NetworkArgs, Voice};
 use super::budget::Budget;
 use super::fault::Fault;
 use super::job::{self, Kv};
+use super::values::Size;
 use super::{generate, say, values};
 
 /// Frames of a demo film for which nothing was asked.
 const WALK_FRAMES: f64 = 64.0;
 /// Latent frames of a film from text for which nothing was asked: what these models were trained on.
 const TEXT_LATENTS: usize = 21;
-/// Pictures that the decoder makes of a latent frame behind the first, which gives one.
-const PICTURES: usize = 4;
 /// Tokens of the longest prompt.
 const PROMPT_TOKENS: usize = 512;
 
@@ -36,7 +35,7 @@ Examples:
   longtake plan                                     the built-in world on the device that there is
   longtake plan -m self-forcing --vram 8G           does it fit a card, and with what
   longtake plan -m longlive --seconds 60 --kv int4 --kv-span 3 --vram 12G --tflops 20
-  longtake plan -m self-forcing -H 320 -W 576 --window 9 --json
+  longtake plan -m self-forcing --size 576x320 --window 9 --json
 ";
 
 const AFTER: &str = "\
@@ -58,12 +57,9 @@ pub(super) struct PlanArgs {
         help_heading = "Model"
     )]
     pub(super) model: Option<String>,
-    /// Height of the picture in pixels [default: the model's]
-    #[arg(short = 'H', long, value_name = "PX", help_heading = "Model")]
-    pub(super) height: Option<u32>,
-    /// Width of the picture in pixels [default: the model's]
-    #[arg(short = 'W', long, value_name = "PX", help_heading = "Model")]
-    pub(super) width: Option<u32>,
+    /// Picture of a text model in pixels [default: the model's, 832x480]
+    #[arg(long, value_name = "WxH", env = "LONGTAKE_SIZE", help_heading = "Model")]
+    pub(super) size: Option<Size>,
     /// True frames that a film of a demo world starts from [default: 48]
     #[arg(long, value_name = "N", env = "LONGTAKE_GIVEN", help_heading = "Model")]
     pub(super) given: Option<u32>,
@@ -109,6 +105,7 @@ struct Subject {
     pictures: usize,
     window: Option<u32>,
     sink: u32,
+    policy: Policy,
     is_text: bool,
 }
 
@@ -133,7 +130,12 @@ pub(super) fn run(args: &PlanArgs, voice: &Voice) -> anyhow::Result<u8> {
     }
     let config = Config {
         kv: kv.exact,
-        coded: kv.coded.clone(),
+        coded: match subject.is_text {
+            true => kv.coded.clone().map(|c| job::text_spans(c, &subject.model)),
+            false => kv.coded.clone(),
+        },
+        positions: subject.policy.positions,
+        ema_sink: subject.policy.ema_sink,
         window: subject.window,
         sink: subject.sink,
         budget_bytes: args.max_vram.map(|b| b.bytes(&caps)).transpose()?,
@@ -196,17 +198,15 @@ impl Subject {
             }
         };
         let is_text = preset.is_some();
-        let (height, width) = model.picture_px();
-        if args.height.is_some() || args.width.is_some() {
+        if let Some(size) = args.size {
             if !is_text {
+                let (height, width) = model.picture_px();
                 return Err(Fault::Usage(format!(
-                    "--height and --width: the picture of {name} is its own, {width}x{height}"
+                    "--size: the picture of {name} is its own, {width}x{height}"
                 ))
                 .into());
             }
-            model = model
-                .with_picture(args.height.unwrap_or(height), args.width.unwrap_or(width))
-                .context("--height, --width")?;
+            model = size.of(&model)?;
         }
         if is_text && args.given.is_some() {
             return Err(Fault::Usage(format!(
@@ -214,11 +214,7 @@ impl Subject {
             ))
             .into());
         }
-        let (window, sink) = match preset.map(|p| (p.window, p.sink)) {
-            Some((Span::Frames(window), sink)) => (Some(window), sink),
-            Some((Span::Named(_), sink)) => (None, sink),
-            None => (None, 0),
-        };
+        let policy = preset.map(Preset::policy).unwrap_or_default();
         let latents = latents(&args.length, &model, is_text)?;
         Ok(Subject {
             given: match is_text {
@@ -226,12 +222,13 @@ impl Subject {
                 false => args.given.map_or(DEFAULT_GIVEN, |n| n as usize),
             },
             latents,
-            pictures: match is_text {
-                true => 1 + PICTURES * (latents - 1),
-                false => latents,
+            pictures: model.pictures(latents),
+            window: match args.network.window {
+                Some(asked) => asked.0,
+                None => policy.window.frames.map(|n| n as u32),
             },
-            window: args.network.window.map_or(window, |w| w.0),
-            sink: args.network.sink.unwrap_or(sink),
+            sink: args.network.sink.unwrap_or(policy.window.sink as u32),
+            policy,
             name,
             model,
             is_text,
@@ -276,7 +273,7 @@ fn latents(length: &LengthArgs, model: &DitConfig, is_text: bool) -> Result<usiz
     }
     let pictures = pictures.max(1.0) as usize;
     Ok(match is_text {
-        true => (1 + (pictures - 1).div_ceil(PICTURES)).next_multiple_of(chunk),
+        true => model.whole_chunks(pictures),
         false => pictures,
     })
 }

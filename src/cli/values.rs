@@ -5,8 +5,11 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::str::FromStr;
 
 use longtake::codec;
+use longtake::model::config::DitConfig;
 use longtake::ops::KvFormat;
 use longtake::world::camera::MAX_STEPS;
+
+use super::fault::Fault;
 
 /// A seed as it can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,30 @@ impl fmt::Display for Attended {
 pub(super) struct Size {
     pub(super) width: u32,
     pub(super) height: u32,
+}
+
+impl Size {
+    /// `model` for pictures of this size.
+    ///
+    /// # Errors
+    /// Sides that are no whole tokens.
+    pub(super) fn of(self, model: &DitConfig) -> Result<DitConfig, Fault> {
+        let [_, rows, columns] = model.patch.map(|side| side * model.cell_px);
+        let whole = |n: u32, by: u32| (n.saturating_add(by / 2) / by).max(1) * by;
+        let nearest = Size {
+            width: whole(self.width, columns),
+            height: whole(self.height, rows),
+        };
+        if nearest != self {
+            return Err(Fault::Usage(format!(
+                "--size {self}: the model takes widths in steps of {columns} and heights in steps of {rows}; {nearest} is near"
+            )));
+        }
+        model
+            .clone()
+            .with_picture(self.height, self.width)
+            .map_err(|why| Fault::Usage(format!("--size {self}: {why}")))
+    }
 }
 
 impl FromStr for Size {

@@ -2,7 +2,7 @@
 
 use super::event::{Event, MemoryUse};
 use super::session::{Config, Error};
-use crate::decode::{DecoderNeeds, DecoderShape};
+use crate::decode::DecoderShape;
 use crate::gpu::{Caps, EXECUTOR_BYTES, Kind};
 use crate::model::config::DitConfig;
 use crate::model::{Activations, Dit};
@@ -81,7 +81,6 @@ impl Plan {
         let (given_frames, latents) = (count(film.given)?, count(film.frames)?);
         let frames = count(c.pictures(film.frames))?;
         let decoder = film.decoder.needs(c.latent_grid());
-        check_decoder(film, &decoder)?;
         if let Some(window) = config.window.filter(|w| *w < config.sink + c.chunk_frames) {
             return Err(crate::cache::LayoutError::WindowTooSmall {
                 window: window as usize,
@@ -232,30 +231,6 @@ impl Plan {
             planned: self.memory,
         }
     }
-}
-
-/// Holds the decoder to the model's latents.
-fn check_decoder(film: &Outline<'_>, d: &DecoderNeeds) -> Result<(), Error> {
-    let c = film.model;
-    let channels = d.channels as u32;
-    let (theirs, ours) = (
-        (channels, channels, d.cell_px, d.cell_frames),
-        (c.in_channels, c.out_channels, c.cell_px, c.cell_frames),
-    );
-    if theirs == ours {
-        return Ok(());
-    }
-    Err(Error::Decoder(format!(
-        "{} takes latents of {channels} channels, {} pixels a side and {} pictures; those of {} have {} channels in and {} out, {} pixels and {} pictures: take the decoder that belongs to the model",
-        film.decoder.name(),
-        d.cell_px,
-        d.cell_frames,
-        film.name,
-        c.in_channels,
-        c.out_channels,
-        c.cell_px,
-        c.cell_frames
-    )))
 }
 
 pub(super) fn mib(bytes: u64) -> String {

@@ -17,7 +17,7 @@ use crate::cache::{
     CacheError, Held, KeyPositions, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
 };
 use crate::codec::KvPair;
-use crate::decode::{self, Decoder, DecoderSource};
+use crate::decode::{self, Decoder, DecoderShape, DecoderSource};
 use crate::frame::Frame;
 use crate::gpu::{Device, Purpose};
 use crate::model::config::DitConfig;
@@ -88,17 +88,44 @@ impl ModelSource {
     /// The outline of a film of `frames` latent frames behind `given` ones.
     ///
     /// # Errors
-    /// A decoder whose tensors are missing or of other shapes.
+    /// A decoder whose tensors are missing or of other shapes, or that does not take the model's latents.
     pub fn outline(&self, given: usize, frames: usize) -> Result<Outline<'_>, Error> {
+        let decoder = self.decoder.shape()?;
+        check_decoder(self, &decoder)?;
         Ok(Outline {
             name: &self.name,
             model: &self.config,
             given,
             frames,
-            decoder: self.decoder.shape()?,
+            decoder,
             text_encoder_bytes: 0,
         })
     }
+}
+
+/// Holds the decoder to the model's latents.
+fn check_decoder(model: &ModelSource, decoder: &DecoderShape) -> Result<(), Error> {
+    let c = &model.config;
+    let d = decoder.needs(c.latent_grid());
+    let channels = d.channels as u32;
+    let (theirs, ours) = (
+        (channels, channels, d.cell_px, d.cell_frames),
+        (c.in_channels, c.out_channels, c.cell_px, c.cell_frames),
+    );
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::Decoder(format!(
+        "{} takes latents of {channels} channels, {} pixels a side and {} pictures; those of {} have {} channels in and {} out, {} pixels and {} pictures: take the decoder that belongs to the model",
+        decoder.name(),
+        d.cell_px,
+        d.cell_frames,
+        model.name,
+        c.in_channels,
+        c.out_channels,
+        c.cell_px,
+        c.cell_frames
+    )))
 }
 
 fn parse_config(path: &Path, text: &str) -> Result<DitConfig, Error> {

@@ -26,7 +26,6 @@ use super::args::{DecoderArg, GenerateArgs, LengthArgs, Precision, TextArgs, Wor
 use super::fault::Fault;
 use super::report::Reporter;
 use super::store::Store;
-use super::values::Size;
 use super::{job, say, target};
 
 pub(super) use self::files::Named;
@@ -92,7 +91,10 @@ impl TextScene {
         let text = &args.text;
         check_flags(args)?;
         let found = named.find(text.preset.as_deref(), text.comfyui.clone())?;
-        let config = sized(&found.config, text.size)?;
+        let config = match text.size {
+            Some(size) => size.of(&found.config)?,
+            None => found.config.clone(),
+        };
         let Cross::Separate { text_dim, text_len } = config.cross else {
             return Err(Fault::Usage(format!("--model: {} takes no text", found.name)).into());
         };
@@ -343,28 +345,6 @@ pub(super) fn refuse_for_world(args: &TextArgs) -> Result<(), Fault> {
         ))),
         None => Ok(()),
     }
-}
-
-/// The network for pictures of that size.
-fn sized(config: &DitConfig, size: Option<Size>) -> Result<DitConfig, Fault> {
-    let Some(size) = size else {
-        return Ok(config.clone());
-    };
-    let [_, rows, columns] = config.patch.map(|side| side * config.cell_px);
-    let whole = |n: u32, by: u32| (n.saturating_add(by / 2) / by).max(1) * by;
-    let nearest = Size {
-        width: whole(size.width, columns),
-        height: whole(size.height, rows),
-    };
-    if nearest != size {
-        return Err(Fault::Usage(format!(
-            "--size {size}: the model takes widths in steps of {columns} and heights in steps of {rows}; {nearest} is near"
-        )));
-    }
-    config
-        .clone()
-        .with_picture(size.height, size.width)
-        .map_err(|why| Fault::Usage(format!("--size {size}: {why}")))
 }
 
 /// Refuses a decoder that is not there yet.

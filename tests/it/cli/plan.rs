@@ -40,9 +40,9 @@ fn bad_plans_are_refused() {
     for (line, says) in [
         ("plan --vram x", "GiB"),
         ("plan --vram 50%", "free"),
-        ("plan -m rooms -H 480 --vram 8G", "its own"),
+        ("plan -m rooms --size 832x480 --vram 8G", "its own"),
         ("plan -m self-forcing --given 3 --vram 8G", "--given"),
-        ("plan -m self-forcing -H 481 --vram 8G", "height"),
+        ("plan -m self-forcing --size 832x481 --vram 8G", "832x480 is near"),
         ("plan --frames 2 --seconds 3 --vram 8G", "both settle"),
         ("plan -m self-forcing --window 2 --vram 8G", "window"),
         ("plan --tflops 0", "10^12"),
