@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::Context as _;
 use clap::Args;
 use longtake::decode::{DecoderNeeds, TaehvShape};
 use longtake::gpu::{Caps, Device};
@@ -123,14 +122,17 @@ pub(super) fn run(args: &PlanArgs, voice: &Voice) -> anyhow::Result<u8> {
         (Some(_), None) => None,
         (_, name) => Some(generate::open(name.as_deref(), args.network.tier)?),
     };
-    let assumed = match args.max_vram {
-        Some(Budget::Bytes(bytes)) => fit::card(bytes),
+    let assumed = match (&device, args.max_vram) {
+        (None, Some(Budget::Bytes(bytes))) => fit::card(bytes),
+        (None, Some(Budget::AllBut(_) | Budget::Share(_))) => {
+            return Err(Fault::Usage(
+                "--max-vram: what is free is told by a device; add --device, or give a size, such as 8G".to_owned(),
+            )
+            .into());
+        }
         _ => fit::card(u64::MAX),
     };
-    let mut caps = device.as_ref().map_or(&assumed, Device::caps).clone();
-    if device.is_none() && !matches!(args.max_vram, Some(Budget::Bytes(_) | Budget::NoLimit)) {
-        caps.memory_bytes = None;
-    }
+    let caps = device.as_ref().map_or(&assumed, Device::caps).clone();
     let config = Config {
         kv: kv.exact,
         coded: kv.coded.clone(),
@@ -206,7 +208,7 @@ impl Subject {
             }
             model = model
                 .with_picture(args.height.unwrap_or(height), args.width.unwrap_or(width))
-                .context("--height, --width")?;
+                .map_err(|why| Fault::Usage(format!("--height, --width: {why}")))?;
         }
         if is_text && args.given.is_some() {
             return Err(Fault::Usage(format!(
