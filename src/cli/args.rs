@@ -349,7 +349,7 @@ pub(super) struct NetworkArgs {
     /// Denoising steps a chunk [default: the model's]
     #[arg(long, value_name = "N", value_parser = values::steps, env = "LONGTAKE_STEPS")]
     pub(super) steps: Option<u32>,
-    /// Storage of weights on the device: f16, f32; q8_0, q4_0: blocks of 32 codes with a scale [default: f16]
+    /// Storage of weights: f16, f32, q8_0, q4_0 [default: f16]
     #[arg(
         long,
         value_name = "TYPE",

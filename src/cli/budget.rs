@@ -15,7 +15,7 @@ use super::{say, values};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Network and device")]
 pub(super) struct BudgetArgs {
-    /// Device memory to keep within: 8G, 512M, 50%; -1G: all but that of what is free; 0: no limit [default: what is known to be free]
+    /// Device memory: 8G, 50%, -1G (free less that), 0: no limit
     #[arg(
         long,
         alias = "vram",
@@ -25,7 +25,7 @@ pub(super) struct BudgetArgs {
         env = "LONGTAKE_MAX_VRAM"
     )]
     pub(super) max_vram: Option<Budget>,
-    /// Take a narrower --kv, then a shorter --window, where the film would not fit
+    /// Where it would not fit, a narrower --kv, then a shorter --window
     #[arg(long, env = "LONGTAKE_AUTO_FIT", value_parser = values::switch)]
     pub(super) auto_fit: bool,
 }

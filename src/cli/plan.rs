@@ -58,7 +58,12 @@ pub(super) struct PlanArgs {
     )]
     pub(super) model: Option<String>,
     /// Picture of a text model in pixels [default: the model's, 832x480]
-    #[arg(long, value_name = "WxH", env = "LONGTAKE_SIZE", help_heading = "Model")]
+    #[arg(
+        long,
+        value_name = "WxH",
+        env = "LONGTAKE_SIZE",
+        help_heading = "Model"
+    )]
     pub(super) size: Option<Size>,
     /// True frames that a film of a demo world starts from [default: 48]
     #[arg(long, value_name = "N", env = "LONGTAKE_GIVEN", help_heading = "Model")]
@@ -120,14 +125,17 @@ pub(super) fn run(args: &PlanArgs, voice: &Voice) -> anyhow::Result<u8> {
         (Some(_), None) => None,
         (_, name) => Some(generate::open(name.as_deref(), args.network.tier)?),
     };
-    let assumed = match args.max_vram {
-        Some(Budget::Bytes(bytes)) => fit::card(bytes),
+    let assumed = match (&device, args.max_vram) {
+        (None, Some(Budget::Bytes(bytes))) => fit::card(bytes),
+        (None, Some(Budget::AllBut(_) | Budget::Share(_))) => {
+            return Err(Fault::Usage(
+                "--max-vram: what is free is told by a device; add --device, or give a size, such as 8G".to_owned(),
+            )
+            .into());
+        }
         _ => fit::card(u64::MAX),
     };
-    let mut caps = device.as_ref().map_or(&assumed, Device::caps).clone();
-    if device.is_none() && !matches!(args.max_vram, Some(Budget::Bytes(_) | Budget::NoLimit)) {
-        caps.memory_bytes = None;
-    }
+    let caps = device.as_ref().map_or(&assumed, Device::caps).clone();
     let config = Config {
         kv: kv.exact,
         coded: match subject.is_text {
@@ -174,7 +182,12 @@ fn speed(
     let Some(device) = device else {
         return Ok(None);
     };
-    match Speed::measure(device, film.model, config, film.decoder != DecoderShape::Pixels) {
+    match Speed::measure(
+        device,
+        film.model,
+        config,
+        film.decoder != DecoderShape::Pixels,
+    ) {
         Ok(speed) => Ok(Some(speed)),
         // The rest of the answer stands without it.
         Err(err) => {

@@ -19,7 +19,8 @@ const WARM_UP: usize = 3;
 /// Pixels of a latent's side.
 const SCALE: usize = 8;
 /// Layers that begin with a memory, by stage, and the layer that grows frames behind them.
-pub(super) const STAGES: [([usize; 3], usize); 3] = [([3, 4, 5], 7), ([9, 10, 11], 13), ([15, 16, 17], 19)];
+pub(super) const STAGES: [([usize; 3], usize); 3] =
+    [([3, 4, 5], 7), ([9, 10, 11], 13), ([15, 16, 17], 19)];
 
 /// Takes an intermediate tensor by name, `[channel, row, column]`.
 pub type Watch<'a> = Option<&'a mut dyn FnMut(&str, Vec<f32>)>;

@@ -30,7 +30,10 @@ const CARD_BINDING: u64 = 1 << 30;
 #[must_use]
 pub fn card(bytes: u64) -> Caps {
     Caps {
-        name: format!("a card of {}", mib(bytes)),
+        name: match bytes {
+            u64::MAX => "any card".to_owned(),
+            bytes => format!("a card of {}", mib(bytes)),
+        },
         driver: String::new(),
         backend: "assumed".into(),
         kind: Kind::Discrete,

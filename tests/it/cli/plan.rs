@@ -42,7 +42,10 @@ fn bad_plans_are_refused() {
         ("plan --vram 50%", "free"),
         ("plan -m rooms --size 832x480 --vram 8G", "its own"),
         ("plan -m self-forcing --given 3 --vram 8G", "--given"),
-        ("plan -m self-forcing --size 832x481 --vram 8G", "832x480 is near"),
+        (
+            "plan -m self-forcing --size 832x481 --vram 8G",
+            "832x480 is near",
+        ),
         ("plan --frames 2 --seconds 3 --vram 8G", "both settle"),
         ("plan -m self-forcing --window 2 --vram 8G", "window"),
         ("plan --tflops 0", "10^12"),
