@@ -2,11 +2,15 @@
 
 mod pixel;
 mod taehv;
+mod wan;
+mod wan_shape;
 
 use std::path::PathBuf;
 
 pub use pixel::{from_frame, to_frames};
 pub use taehv::{Taehv, Watch};
+pub use wan::WanVae;
+pub use wan_shape::{WanBytes, WanOptions, WanShape};
 
 /// Why a decoder could not be loaded or run.
 #[derive(Debug, thiserror::Error)]

@@ -68,7 +68,8 @@ impl WeightFormat {
         }
     }
 
-    fn unpack(self, words: &[u32]) -> Vec<f32> {
+    /// The other way.
+    pub fn unpack(self, words: &[u32]) -> Vec<f32> {
         match self {
             WeightFormat::F32 => words.iter().map(|w| f32::from_bits(*w)).collect(),
             WeightFormat::F16 => {

@@ -3,7 +3,9 @@
 mod attention;
 mod attention_coded;
 mod cases;
+mod channel_norm;
 mod conv3x3;
+mod conv_tap;
 mod encode;
 mod kv_store;
 mod laws;
@@ -13,6 +15,7 @@ mod linear;
 mod mix;
 mod norm;
 mod patch;
+mod pixel_attention;
 mod properties;
 mod relative_attention;
 mod rms_norm;
