@@ -294,6 +294,16 @@ pub(super) enum DecoderArg {
     Wan,
 }
 
+impl DecoderArg {
+    /// What its file is called among a model's.
+    pub(super) fn part(self) -> &'static str {
+        match self {
+            DecoderArg::Taehv => "taehv",
+            DecoderArg::Wan => "vae",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Length (one of these)")]
 pub(super) struct LengthArgs {

@@ -3,6 +3,8 @@
 mod pixel;
 mod taehv;
 mod taehv_shape;
+mod wan;
+mod wan_shape;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use crate::weights::Weights;
 pub use pixel::{from_frame, to_frames};
 pub use taehv::{Taehv, Watch, soft_clamp};
 pub use taehv_shape::TaehvShape;
+pub use wan::WanVae;
+pub use wan_shape::{WanBytes, WanOptions, WanShape};
 
 /// Makes the pictures of one film, latent frame after latent frame: it may remember those before.
 pub trait Decoder: Debug + Send {
@@ -34,6 +38,8 @@ pub enum DecoderSource {
     Pixels,
     /// TAEHV with these weights.
     Taehv(Weights),
+    /// Wan's own decoder with these weights.
+    Wan(Weights, WanOptions),
 }
 
 /// A decoder as far as sizes go.
@@ -43,6 +49,8 @@ pub enum DecoderShape {
     Pixels,
     /// TAEHV of these widths.
     Taehv(TaehvShape),
+    /// Wan's own decoder of these widths, stored so.
+    Wan(WanShape, WanOptions),
 }
 
 /// What a decoder that is ready for one film takes: latents, device bytes, operations.
@@ -72,6 +80,7 @@ impl DecoderShape {
         match self {
             Self::Pixels => "pixels",
             Self::Taehv(_) => "taehv",
+            Self::Wan(..) => "wan",
         }
     }
 
@@ -90,6 +99,7 @@ impl DecoderShape {
                 flop: 0.0,
             },
             Self::Taehv(shape) => shape.needs(grid),
+            Self::Wan(shape, options) => shape.needs(grid, options.format),
         }
     }
 }
@@ -103,6 +113,7 @@ impl DecoderSource {
         Ok(match self {
             Self::Pixels => DecoderShape::Pixels,
             Self::Taehv(weights) => DecoderShape::Taehv(TaehvShape::of(weights)?),
+            Self::Wan(weights, options) => DecoderShape::Wan(WanShape::read(weights)?, *options),
         })
     }
 
@@ -117,6 +128,7 @@ impl DecoderSource {
                 width: grid.1 as u32,
             }),
             Self::Taehv(weights) => Box::new(Taehv::load(device, weights, grid)?),
+            Self::Wan(weights, options) => Box::new(WanVae::load(device, weights, grid, options)?),
         })
     }
 }

@@ -406,7 +406,7 @@ fn see(
 }
 
 /// `[row, column]` as `[column, row]`.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..rows * columns)
         .map(|i| values[i % rows * columns + i / rows])
         .collect()

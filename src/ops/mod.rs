@@ -5,8 +5,10 @@
 mod attention;
 mod attention_plans;
 mod attention_text;
+mod channel_norm;
 mod coding;
 mod conv3x3;
+mod conv_tap;
 mod hadamard;
 mod kmeans;
 mod kv_mix;
@@ -16,6 +18,7 @@ mod linear_text;
 mod mix;
 mod norm;
 mod patch;
+mod pixel_attention;
 mod positions;
 mod quantize;
 mod relative_attention;
@@ -29,10 +32,12 @@ mod weight_format;
 
 pub use attention::{Attention, BiasFix, Rows, Segment, attention};
 pub use attention_plans::{attention_choices, attention_plan, sample_codings};
+pub use channel_norm::{ChannelNorm, channel_norm};
 pub use coding::{
     Axis, Coding, Exported, Grid, ScaleFormat, SpanBytes, SpanLayout, bf16_round, centroid_count,
     e4m3_decode, e4m3_encode, hadamard,
 };
+pub use conv_tap::{ConvTap, TapMatrix, TapSizes, conv_tap};
 pub use conv3x3::{Conv3x3, ConvMatrix, conv3x3, pack_conv3x3};
 pub use hadamard::{hadamard_kernel, hadamard_rows};
 pub use kmeans::{
@@ -44,6 +49,7 @@ pub use linear::{Activation, Linear, Matrix, Store, linear};
 pub use mix::{mix, mix_limited};
 pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};
+pub use pixel_attention::{MAX_PIXEL_CHANNELS, PixelAttention, pixel_attention};
 pub use positions::{FramePlace, Positions, RopeSplit, turns};
 pub use quantize::{Quantize, quantize, quantize_kernels};
 pub use relative_attention::{MAX_RELATIVE_KEYS, RelativeAttention, relative_attention};
@@ -63,7 +69,9 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::CODED_SG,
     &attention::KERNEL,
     &attention::KERNEL_SG,
+    &channel_norm::KERNEL,
     &conv3x3::KERNEL,
+    &conv_tap::KERNEL,
     &hadamard::KERNEL,
     &kmeans::ASSIGN,
     &kmeans::MEAN,
@@ -79,6 +87,7 @@ pub static KERNELS: &[&Kernel] = &[
     &norm::KERNEL_SG,
     &patch::PATCHIFY,
     &patch::UNPATCHIFY,
+    &pixel_attention::KERNEL,
     &quantize::CHANNELS,
     &quantize::GAIN,
     &quantize::GUARD,

@@ -36,6 +36,9 @@ impl WeightFormat {
         WeightFormat::Q4_0,
     ];
 
+    /// Those whose values stand for themselves: convolutions and pictures take no others.
+    pub const FLOATS: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
+
     pub(super) fn code(self) -> u32 {
         self as u32
     }

@@ -8,11 +8,12 @@ use std::fmt::Debug;
 use super::probe::{Must, Output, Part, Tol, values};
 use crate::gpu::{Buffer, Device, Error, Purpose, Recorder};
 use crate::ops::{
-    Activation, Attention, BiasFix, Cluster, Coding, Conv3x3, ConvMatrix, FramePlace, Grid,
-    KvFormat, KvMix, KvStore, Linear, Matrix, Norm, NormMode, Patches, Positions, Quantize,
-    RelativeAttention, RmsNorm, Rope, RopeSplit, Rows, ScaleFormat, Segment, SpanError, SpanGather,
-    SpanLayout, SpanPlace, Store, WeightFormat, attention, conv3x3, hadamard_rows, kmeans,
-    kmeans_start, kv_mix, kv_store, linear, mix, norm, pack_conv3x3, patchify, quantize,
+    Activation, Attention, BiasFix, ChannelNorm, Cluster, Coding, Conv3x3, ConvMatrix, ConvTap,
+    FramePlace, Grid, KvFormat, KvMix, KvStore, Linear, Matrix, Norm, NormMode, Patches,
+    PixelAttention, Positions, Quantize, RelativeAttention, RmsNorm, Rope, RopeSplit, Rows,
+    ScaleFormat, Segment, SpanError, SpanGather, SpanLayout, SpanPlace, Store, TapMatrix, TapSizes,
+    WeightFormat, attention, channel_norm, conv_tap, conv3x3, hadamard_rows, kmeans, kmeans_start,
+    kv_mix, kv_store, linear, mix, norm, pack_conv3x3, patchify, pixel_attention, quantize,
     relative_attention, residual, rms_norm, rope, sample_codings, silu, span_decode, span_error,
     span_gather, unpatchify,
 };
@@ -161,6 +162,9 @@ pub fn cases() -> Vec<Case> {
         kv_mix_case(),
         relative_attention_case(),
         conv3x3_case(),
+        conv_tap_case(),
+        channel_norm_case(),
+        pixel_attention_case(),
     ]);
     // Compiling attention is what takes time on CPU drivers: the usual format, the released coding and ours. The op's
     // tests have the others.
@@ -486,6 +490,128 @@ fn conv3x3_case() -> Case {
                     );
                 },
             ))
+        },
+    )
+}
+
+/// Floats as the words that the decoder's ops take.
+fn words(device: &Device, data: &[f32]) -> Result<Buffer<u32>, Error> {
+    device.upload(Purpose::Activations, "input", &WeightFormat::F32.pack(data))
+}
+
+/// A job with one output of floats in a buffer of words.
+fn float_words(
+    out: Output<u32>,
+    n: usize,
+    tol: Tol,
+    record: impl Fn(&mut Recorder<'_>, &Buffer<u32>) + 'static,
+) -> Job {
+    Job {
+        record: Box::new(move |rec, w, _| record(rec, &w[0].buffer)),
+        words: vec![out],
+        floats: Vec::new(),
+        parts: vec![vec![part("output", 0..n, Must::Near(tol))]],
+    }
+}
+
+fn conv_tap_case() -> Case {
+    let (size, k, n) = ((24, 20), 20, 36);
+    let pixels = size.0 * size.1;
+    case(
+        "conv_tap",
+        format!("{} x {} pixels, {k} to {n} channels", size.0, size.1),
+        Work::Flop(18.0 * (pixels * n * k) as f64),
+        move |d| {
+            let x = words(d, &values(46, pixels * k / 4))?;
+            let sizes = TapSizes {
+                n,
+                k,
+                times: 3,
+                side: 3,
+            };
+            let format = WeightFormat::F16;
+            let weights = sizes.pack(&values(47, n * k * 27));
+            let matrix = TapMatrix {
+                weight: d.upload(Purpose::Weights, "weights", &format.pack(&weights))?,
+                bias: input(d, &values(48, n))?,
+                sizes,
+                format,
+            };
+            let out = Output::unwritten(d, pixels * n)?;
+            let tol = Tol::sums(9 * k);
+            Ok(float_words(out, pixels * n, tol, move |rec, y| {
+                let tap = ConvTap {
+                    x: &x,
+                    x_format: WeightFormat::F32,
+                    inputs: 0..k,
+                    matrix: &matrix,
+                    time: 1,
+                    outputs: 0..n,
+                    y,
+                    size,
+                    upscale: true,
+                    add: false,
+                    bias: true,
+                };
+                conv_tap(rec, &tap);
+            }))
+        },
+    )
+}
+
+fn channel_norm_case() -> Case {
+    let (n_pixels, channels) = (333, 96);
+    let n = n_pixels * channels;
+    case(
+        "channel_norm",
+        format!("{n_pixels} pixels of {channels} channels"),
+        Work::Bytes(12.0 * n as f64),
+        move |d| {
+            let x = words(d, &values(49, n))?;
+            let gamma = input(d, &values(50, channels))?;
+            let sums = d.zeros(Purpose::Activations, "sums", n_pixels)?;
+            let out = Output::unwritten(d, n)?;
+            Ok(float_words(out, n, Tol::sums(channels), move |rec, y| {
+                let norm = ChannelNorm {
+                    x: vec![&x],
+                    gamma: Some(&gamma),
+                    sums: &sums,
+                    y: vec![y],
+                    y_format: WeightFormat::F32,
+                    channels,
+                    n_pixels,
+                    silu: true,
+                };
+                channel_norm(rec, &norm);
+            }))
+        },
+    )
+}
+
+fn pixel_attention_case() -> Case {
+    let (n_pixels, channels) = (131, 260);
+    let n = n_pixels * channels;
+    case(
+        "pixel_attention",
+        format!("{n_pixels} pixels of {channels} channels"),
+        Work::Flop(4.0 * (n * n_pixels) as f64),
+        move |d| {
+            let [q, k, v] = [51, 52, 53].map(|seed| words(d, &values(seed, n)));
+            let (q, k, v) = (q?, k?, v?);
+            let out = Output::unwritten(d, n)?;
+            // Scores are below the root of 260, far below it mostly.
+            let tol = Tol::attention(channels, 2.0);
+            Ok(float_words(out, n, tol, move |rec, out| {
+                let attention = PixelAttention {
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    out,
+                    n_pixels,
+                    channels,
+                };
+                pixel_attention(rec, &attention);
+            }))
         },
     )
 }

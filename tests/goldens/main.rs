@@ -24,11 +24,13 @@ mod single;
 mod taehv;
 mod text;
 mod tiny;
+mod vae;
 
 use check::Check;
 use device::On;
 use dit::Storage;
 use file::Set;
+use longtake::decode::WanOptions;
 use longtake::ops::{KvFormat, WeightFormat};
 
 /// Every set there is a check for.
@@ -175,6 +177,8 @@ fn selfforcing_has_something_to_check() {
         || has(&"weights_t5") && has(&"t5")
         || has(&"weights_t5") && has(&"weights_dit") && has(&"e2e")
         || has(&"weights_taehv") && has(&"taehv")
+        || has(&"weights_vae") && (has(&"vae") || has(&"e2e"))
+        || has(&"ops")
         || ["prompt_clean.json", "tokenizer/expected.json"]
             .iter()
             .any(|file| set.has(file));
@@ -699,6 +703,127 @@ fn selfforcing_taehv_portable() {
 #[test]
 fn selfforcing_taehv_twin() {
     decoder("selfforcing_taehv_twin", On::Twin);
+}
+
+fn wan(file: &str, title: &str, on: On, layout: WanOptions) {
+    let tol = if layout.format == WeightFormat::F32 {
+        F32
+    } else {
+        F16
+    };
+    let Some(set) = Set::find("selfforcing") else {
+        return;
+    };
+    let Some(mut check) = Check::open(&set, &format!("{file}.safetensors"), title, tol) else {
+        return;
+    };
+    let Some(weights) = set.file("weights_vae.safetensors") else {
+        return;
+    };
+    let Some(device) = on.device() else { return };
+    let run = if file == "e2e" {
+        vae::film
+    } else {
+        vae::layers
+    };
+    if run(&mut check, &weights, &device, &layout).is_none() {
+        check.stop();
+    }
+    check.finish();
+}
+
+#[test]
+fn selfforcing_vae() {
+    wan("vae", "selfforcing_vae", On::Best, WanOptions::default());
+}
+
+#[test]
+fn selfforcing_vae_portable() {
+    wan(
+        "vae",
+        "selfforcing_vae_portable",
+        On::Portable,
+        WanOptions::default(),
+    );
+}
+
+#[test]
+fn selfforcing_vae_twin() {
+    wan(
+        "vae",
+        "selfforcing_vae_twin",
+        On::Twin,
+        WanOptions::default(),
+    );
+}
+
+#[test]
+fn selfforcing_vae_f16() {
+    let half = WanOptions {
+        format: WeightFormat::F16,
+        ..WanOptions::default()
+    };
+    wan("vae", "selfforcing_vae_f16", On::Best, half);
+}
+
+/// With a limit so small that the pictures of the last two resolutions come in several buffers.
+#[test]
+fn selfforcing_vae_parts() {
+    let small = WanOptions {
+        largest_bytes: 4096,
+        ..WanOptions::default()
+    };
+    wan("vae", "selfforcing_vae_parts", On::Best, small);
+}
+
+#[test]
+fn selfforcing_e2e_video() {
+    wan(
+        "e2e",
+        "selfforcing_e2e_video",
+        On::Best,
+        WanOptions::default(),
+    );
+}
+
+#[test]
+fn selfforcing_e2e_video_portable() {
+    wan(
+        "e2e",
+        "selfforcing_e2e_video_portable",
+        On::Portable,
+        WanOptions::default(),
+    );
+}
+
+#[test]
+fn selfforcing_e2e_video_twin() {
+    wan(
+        "e2e",
+        "selfforcing_e2e_video_twin",
+        On::Twin,
+        WanOptions::default(),
+    );
+}
+
+#[test]
+fn selfforcing_vae_ops() {
+    ops("ops", vae::ops, "selfforcing_vae_ops", On::Best);
+}
+
+#[test]
+fn selfforcing_vae_ops_portable() {
+    ops(
+        "ops",
+        vae::ops,
+        "selfforcing_vae_ops_portable",
+        On::Portable,
+    );
+}
+
+#[test]
+fn selfforcing_vae_ops_twin() {
+    ops("ops", vae::ops, "selfforcing_vae_ops_twin", On::Twin);
 }
 
 #[test]

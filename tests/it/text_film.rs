@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use longtake::decode::DecoderSource;
+use longtake::decode::{DecoderSource, WanOptions};
 use longtake::frame::Frame;
 use longtake::gpu::{Device, TierRequest};
 use longtake::model::config::DitConfig;
@@ -51,7 +51,12 @@ fn film(device: &Device, script: Script, config: &Config) -> (Vec<Frame>, Vec<Ev
 
 #[test]
 fn the_plan_of_a_film_from_text_is_what_the_ledger_holds() {
-    for (chunks, window, kv) in [(2, None, None), (4, Some(7), None), (6, None, Some("int4"))] {
+    for (chunks, window, kv, wan) in [
+        (2, None, None, false),
+        (4, Some(7), None, false),
+        (6, None, Some("int4"), false),
+        (2, None, None, true),
+    ] {
         // A device of its own: the ledger's peak is of the device's whole life.
         let Some(device) = support::open(TierRequest::Best) else {
             return;
@@ -71,7 +76,12 @@ fn the_plan_of_a_film_from_text_is_what_the_ledger_holds() {
             rows,
         });
         let script = Script::new(&turns, chunks, 3 * chunks as usize);
-        let mut session = Session::new(&device, &model(), script, &config).unwrap();
+        let mut model = model();
+        if wan {
+            let weights = Weights::open(&fixture("weights_vae.safetensors")).unwrap();
+            model.decoder = DecoderSource::Wan(weights, WanOptions::default());
+        }
+        let mut session = Session::new(&device, &model, script, &config).unwrap();
         let Event::Plan {
             planned, frames, ..
         } = session.plan()
@@ -81,7 +91,7 @@ fn the_plan_of_a_film_from_text_is_what_the_ledger_holds() {
         let (made, _) = make(&mut session);
         assert_eq!(made.len(), frames as usize);
         let memory: MemoryUse = session.memory();
-        assert_eq!(memory, planned, "window {window:?}, {kv:?}");
+        assert_eq!(memory, planned, "window {window:?}, {kv:?}, wan {wan}");
     }
 }
 

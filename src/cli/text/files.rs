@@ -10,6 +10,7 @@ use longtake::cache::Policy;
 use longtake::model::config::DitConfig;
 use longtake::model::preset::{ModelFile, Part, Preset};
 
+use crate::cli::args::DecoderArg;
 use crate::cli::fault::Fault;
 use crate::cli::models;
 use crate::cli::store::{self, Store};
@@ -41,6 +42,7 @@ pub(super) struct Found {
     pub(super) encoder: Option<PathBuf>,
     pub(super) tokenizer: Option<PathBuf>,
     pub(super) taehv: Option<PathBuf>,
+    pub(super) vae: Option<PathBuf>,
     /// What the encoder is called where encoded prompts are kept.
     pub(super) encoder_name: String,
     /// What the user should hear.
@@ -147,11 +149,24 @@ impl Named {
 }
 
 impl Found {
+    /// The file of a decoder.
+    pub(super) fn decoder(&self, decoder: DecoderArg) -> &Option<PathBuf> {
+        match decoder {
+            DecoderArg::Taehv => &self.taehv,
+            DecoderArg::Wan => &self.vae,
+        }
+    }
+
     /// Refuses what is not whole: names what is missing and how to get it.
     ///
     /// # Errors
     /// [`Fault::NotFetched`] if anything is.
-    pub(super) fn check(&self, needs_tokenizer: bool, needs_encoder: bool) -> Result<(), Fault> {
+    pub(super) fn check(
+        &self,
+        decoder: DecoderArg,
+        needs_tokenizer: bool,
+        needs_encoder: bool,
+    ) -> Result<(), Fault> {
         let parts = [
             (true, &self.generator, "generator"),
             (
@@ -161,7 +176,7 @@ impl Found {
             ),
             (needs_tokenizer, &self.tokenizer, "tokenizer"),
             (needs_encoder, &self.encoder, "text_encoder"),
-            (true, &self.taehv, "taehv"),
+            (true, self.decoder(decoder), decoder.part()),
         ];
         let missing: Vec<&str> = parts
             .iter()
@@ -202,6 +217,7 @@ fn file_of(preset: &Preset, part: &str) -> &'static str {
         "generator" => file.part == Part::Generator,
         "lora" => file.part == Part::Lora,
         "taehv" => file.part == Part::Taehv,
+        "vae" => file.part == Part::Vae,
         "tokenizer" => is_tokenizer(file),
         _ => file.part == Part::Text && !is_tokenizer(file),
     };
@@ -260,12 +276,13 @@ fn published(
         encoder: place(&is_encoder),
         tokenizer: place(&is_tokenizer),
         taehv: place(&|file| file.part == Part::Taehv),
+        vae: place(&|file| file.part == Part::Vae),
         encoder_name,
         note: None,
     })
 }
 
-/// A folder with a config of its own: `generator`, `text_encoder` and `taehv` as files of weights, and the tokenizer.
+/// A folder with a config of its own: `generator`, `text_encoder`, `taehv` and `vae` as files of weights, and the tokenizer.
 fn own(folder: &Path) -> anyhow::Result<Found> {
     let path = folder.join("config.json");
     let text = fs::read_to_string(&path).with_context(|| format!("--model: {path:?}"))?;
@@ -291,6 +308,7 @@ fn own(folder: &Path) -> anyhow::Result<Found> {
         encoder,
         tokenizer: Some(folder.join(TOKENIZER)).filter(|path| path.is_file()),
         taehv: weights("taehv"),
+        vae: weights("vae"),
         encoder_name,
         note: None,
     })

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use longtake::cache::Policy;
-use longtake::decode::DecoderSource;
+use longtake::decode::{DecoderSource, WanOptions};
 use longtake::gpu::Device;
 use longtake::model::Lora;
 use longtake::model::config::{Cross, DitConfig};
@@ -104,14 +104,13 @@ impl TextScene {
             _ => WeightFormat::F16,
         };
         let decoder = text.decoder.unwrap_or(DecoderArg::Taehv);
-        check_decoder(decoder)?;
         let mut warnings: Vec<String> = found.note.iter().cloned().collect();
         // Where no home folder is known, nothing is kept.
         let store = Store::from_env(text.comfyui.clone());
         let cache = store.map(|store| EmbeddingCache::new(&store.embeddings()));
         let (prompts, ready) = match &text.embeddings {
             Some(path) => {
-                found.check(false, false)?;
+                found.check(decoder, false, false)?;
                 let known = Embeddings::load(path, sizes.0, sizes.1).context("--embeddings")?;
                 let prompts = Prompts::one(&known.source.prompt);
                 let known = Ready {
@@ -122,7 +121,7 @@ impl TextScene {
             }
             None => {
                 let prompts = prompts(text)?;
-                let known = tokens(&found, &prompts, sizes, cache.as_ref(), format)?;
+                let known = tokens(&found, decoder, &prompts, sizes, cache.as_ref(), format)?;
                 (prompts, known)
             }
         };
@@ -157,7 +156,7 @@ impl TextScene {
                 .context("--save-embeddings")?;
         }
         Ok(TextScene {
-            model: open(&found, config)?,
+            model: open(&found, config, decoder, format)?,
             preset: found
                 .preset
                 .map(|p| p.name.as_str())
@@ -347,19 +346,14 @@ pub(super) fn refuse_for_world(args: &TextArgs) -> Result<(), Fault> {
     }
 }
 
-/// Refuses a decoder that is not there yet.
-fn check_decoder(decoder: DecoderArg) -> Result<(), Fault> {
-    match decoder {
-        DecoderArg::Taehv => Ok(()),
-        DecoderArg::Wan => Err(Fault::Usage(
-            "--decoder wan: this version cannot run the Wan VAE yet; leave the flag out, taehv makes the pictures".into(),
-        )),
-    }
-}
-
 /// The network and the decoder, held to their names and sizes.
-fn open(found: &Found, config: DitConfig) -> anyhow::Result<ModelSource> {
-    let (Some(generator), Some(taehv)) = (&found.generator, &found.taehv) else {
+fn open(
+    found: &Found,
+    config: DitConfig,
+    decoder: DecoderArg,
+    format: WeightFormat,
+) -> anyhow::Result<ModelSource> {
+    let (Some(generator), Some(path)) = (&found.generator, found.decoder(decoder)) else {
         return Err(Fault::NotFetched(format!("{} is not whole here", found.name)).into());
     };
     let parts: Vec<&str> = found.parts.iter().map(String::as_str).collect();
@@ -367,7 +361,17 @@ fn open(found: &Found, config: DitConfig) -> anyhow::Result<ModelSource> {
     weights
         .check(config.family.name(), &config.tensors())
         .context("--model")?;
-    let decoder = DecoderSource::Taehv(Weights::open(taehv).context("the decoder")?);
+    let pictures = Weights::open(path).context("the decoder")?;
+    let decoder = match decoder {
+        DecoderArg::Taehv => DecoderSource::Taehv(pictures),
+        DecoderArg::Wan => {
+            let options = WanOptions {
+                format,
+                ..WanOptions::default()
+            };
+            DecoderSource::Wan(pictures, options)
+        }
+    };
     decoder
         .shape()
         .map_err(rollout::Error::from)
@@ -430,13 +434,14 @@ fn from_stdin() -> anyhow::Result<String> {
 /// Every prompt in tokens, or encoded where that was done before; holds the files to be here that the rest takes.
 fn tokens(
     found: &Found,
+    decoder: DecoderArg,
     prompts: &Prompts,
     sizes: (usize, usize),
     cache: Option<&EmbeddingCache>,
     format: WeightFormat,
 ) -> anyhow::Result<Vec<Ready>> {
     let Some(tokenizer) = &found.tokenizer else {
-        found.check(true, true)?;
+        found.check(decoder, true, true)?;
         return Ok(Vec::new());
     };
     let tokenizer = Tokenizer::open(tokenizer).context("the tokenizer")?;
@@ -456,7 +461,7 @@ fn tokens(
         .map(|shot| ready(&shot.prompt))
         .collect::<Result<_, _>>()?;
     let is_new = all.iter().any(|r| matches!(r.state, State::Tokens(_)));
-    found.check(true, is_new)?;
+    found.check(decoder, true, is_new)?;
     Ok(all)
 }
 

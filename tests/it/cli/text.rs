@@ -28,6 +28,7 @@ fn scratch() -> Scratch {
         ("config.json", "config.json"),
         ("weights_dit.safetensors", "generator.safetensors"),
         ("weights_taehv.safetensors", "taehv.safetensors"),
+        ("weights_vae.safetensors", "vae.safetensors"),
         ("tokenizer/spiece.model", "spiece.model"),
     ] {
         fs::copy(fixture(from), folder.join(to)).unwrap();
@@ -188,6 +189,22 @@ fn a_prompt_becomes_a_film_that_can_be_made_again() {
 }
 
 #[test]
+fn either_decoder_makes_the_pictures_and_is_kept_in_the_recipe() {
+    let scratch = scratch();
+    let args = ["-m", "tiny", PROMPT, "--seed", "7", "--frames", "9"];
+    let film = |more: &[&str]| {
+        generate(&scratch, &[&args[..], more].concat()).ok();
+    };
+    film(&["-o", "small.y4m"]);
+    film(&["-o", "own.y4m", "--decoder", "wan"]);
+    generate(&scratch, &["--from", "own.y4m", "-o", "again.y4m"]).ok();
+    let read = |name: &str| fs::read(scratch.path(name)).unwrap();
+    assert_eq!(read("small.y4m").len(), read("own.y4m").len());
+    assert!(read("small.y4m") != read("own.y4m"));
+    assert!(read("again.y4m") == read("own.y4m"));
+}
+
+#[test]
 fn saved_embeddings_need_no_encoder() {
     let scratch = scratch();
     let common = ["-m", "tiny", "--seed", "7", "--frames", "9"];
@@ -327,10 +344,6 @@ fn flags_of_the_other_kind_of_model_are_refused_by_name() {
         (
             vec!["-m", "tiny", PROMPT, "-n", "blurry"],
             "distilled to run without guidance",
-        ),
-        (
-            vec!["-m", "tiny", PROMPT, "--decoder", "wan"],
-            "cannot run the Wan VAE yet",
         ),
         (
             vec!["-m", "tiny", PROMPT, "--size", "50x32"],

@@ -3,7 +3,9 @@
 mod attention;
 mod attention_coded;
 mod cases;
+mod channel_norm;
 mod conv3x3;
+mod conv_tap;
 mod encode;
 mod kv_mix;
 mod kv_store;
@@ -14,6 +16,7 @@ mod linear;
 mod mix;
 mod norm;
 mod patch;
+mod pixel_attention;
 mod properties;
 mod relative_attention;
 mod rms_norm;
