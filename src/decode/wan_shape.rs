@@ -331,3 +331,36 @@ impl StageShape {
         self.blocks.iter().map(of).sum::<usize>() + from - wide
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The published decoder at 480 x 832.
+    #[test]
+    fn bytes_and_work_of_the_published_decoder() {
+        let widths = [[384, 384], [192, 384], [192, 192], [96, 96]];
+        let stage = |i: usize| StageShape {
+            widths: widths[i],
+            blocks: BLOCKS[i],
+            up: UPS.get(i).map(|(name, grows)| UpShape {
+                name,
+                conv: taps(widths[i + 1][0], widths[i][1], 1, 3),
+                time: grows.then(|| taps(2 * widths[i][1], widths[i][1], 3, 1)),
+            }),
+        };
+        let shape = WanShape {
+            stages: (0..4).map(stage).collect(),
+            first: taps(384, LATENT, 3, 3),
+            head: taps(3, 96, 3, 3),
+        };
+        let half = shape.bytes((60, 104), WeightFormat::F16);
+        let full = shape.bytes((60, 104), WeightFormat::F32);
+        // SELF-FORCING 7.5: values of all caches, and multiply-adds counted twice.
+        assert_eq!((half.past, full.past), (2 * 944_286_720, 4 * 944_286_720));
+        let total = |b: WanBytes| b.weights + b.activations;
+        assert_eq!((total(half), total(full)), (2_796_315_280, 4_980_205_456));
+        let flop = 2.0 * shape.multiply_adds((60, 104));
+        assert!((13.5e12..13.65e12).contains(&flop), "{flop}");
+    }
+}
