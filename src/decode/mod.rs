@@ -1,10 +1,12 @@
 //! Latents to RGB frames: on the host where latents are pixels, on the device through a network else.
 
+mod pictures;
 mod pixel;
 mod taehv;
 
 use std::path::PathBuf;
 
+pub use pictures::Pictures;
 pub use pixel::{from_frame, to_frames};
 pub use taehv::{Taehv, Watch};
 

@@ -18,6 +18,7 @@ mod patch;
 mod positions;
 mod quantize;
 mod relative_attention;
+mod rgba;
 mod rms_norm;
 mod rope;
 mod silu;
@@ -44,6 +45,7 @@ pub use patch::{Patches, patchify, unpatchify};
 pub use positions::{FramePlace, Positions, RopeSplit, turns};
 pub use quantize::{Quantize, quantize, quantize_kernels};
 pub use relative_attention::{MAX_RELATIVE_KEYS, RelativeAttention, relative_attention};
+pub use rgba::{Pixels, rgba};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
 pub use silu::silu;
@@ -79,6 +81,7 @@ pub static KERNELS: &[&Kernel] = &[
     &quantize::GUARD,
     &quantize::KERNEL,
     &relative_attention::KERNEL,
+    &rgba::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm::KERNEL_SG,
     &rope::KERNEL,

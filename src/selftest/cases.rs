@@ -9,12 +9,12 @@ use super::probe::{Must, Output, Part, Tol, values};
 use crate::gpu::{Buffer, Device, Error, Purpose, Recorder};
 use crate::ops::{
     Activation, Attention, BiasFix, Cluster, Coding, Conv3x3, ConvMatrix, FramePlace, Grid,
-    KvFormat, KvStore, Linear, Matrix, Norm, NormMode, Patches, Positions, Quantize,
+    KvFormat, KvStore, Linear, Matrix, Norm, NormMode, Patches, Pixels, Positions, Quantize,
     RelativeAttention, RmsNorm, Rope, RopeSplit, Rows, ScaleFormat, Segment, SpanError, SpanGather,
     SpanLayout, SpanPlace, Store, WeightFormat, attention, conv3x3, hadamard_rows, kmeans,
     kmeans_start, kv_store, linear, mix, norm, pack_conv3x3, patchify, quantize,
-    relative_attention, residual, rms_norm, rope, sample_codings, silu, span_decode, span_error,
-    span_gather, unpatchify,
+    relative_attention, residual, rgba, rms_norm, rope, sample_codings, silu, span_decode,
+    span_error, span_gather, unpatchify,
 };
 
 /// What an op's time is measured in.
@@ -160,6 +160,7 @@ pub fn cases() -> Vec<Case> {
         kv_store_case(),
         relative_attention_case(),
         conv3x3_case(),
+        rgba_case(),
     ]);
     // Compiling attention is what takes time on CPU drivers: the usual format, the released coding and ours. The op's
     // tests have the others.
@@ -526,6 +527,33 @@ fn kv_store_case() -> Case {
                     vec![part("K", 0..words, Must::Equal)],
                     vec![part("V", 0..words, Must::Equal)],
                 ],
+            })
+        },
+    )
+}
+
+fn rgba_case() -> Case {
+    let p = Pixels {
+        frames: 3,
+        size: (48, 60),
+        row: 64,
+    };
+    let (n, words) = (p.frames * 48 * 60, p.frames * 48 * p.row);
+    case(
+        "rgba",
+        format!("{} frames of 60 x 48", p.frames),
+        Work::Bytes((16 * n) as f64),
+        move |d| {
+            // Within a level, so that no rounding decides between two.
+            let near = |(i, v): (usize, &f32)| ((i * 89 % 256) as f32 + 0.4 * v) / 127.5 - 1.0;
+            let x: Vec<f32> = values(23, 3 * n).iter().enumerate().map(near).collect();
+            let x = input(d, &x)?;
+            let blank: Vec<u32> = (0..words as u32).collect();
+            Ok(Job {
+                record: Box::new(move |rec, w, _| rgba(rec, &x, &w[0].buffer, &p)),
+                words: vec![Output::holding(d, &blank)?],
+                floats: Vec::new(),
+                parts: vec![vec![part("pixels", 0..words, Must::Equal)]],
             })
         },
     )

@@ -312,6 +312,13 @@ impl App {
         Ok(())
     }
 
+    /// Tells the gallery where the window draws.
+    fn share(&mut self) {
+        let painter = self.opened.as_ref().and_then(|o| o.painter.as_ref());
+        let shares = painter.is_some_and(|p| p.shares(&self.device));
+        self.state.gallery.share(shares);
+    }
+
     /// Hands the recorder what it lacks of the film.
     fn record(&mut self) {
         let Some(recorder) = &mut self.recorder else {
@@ -390,6 +397,7 @@ impl App {
             painter.show(Picture {
                 meshes,
                 textures: output.textures_delta,
+                arrivals: self.state.gallery.arrivals(),
                 size: [size.width, size.height],
                 ppp: output.pixels_per_point,
                 input,
@@ -490,7 +498,10 @@ impl ApplicationHandler<Wake> for App {
     fn resumed(&mut self, event_loop: &ActiveEventLoop) {
         if self.opened.is_none() {
             match self.open(event_loop) {
-                Ok(opened) => self.opened = Some(opened),
+                Ok(opened) => {
+                    self.opened = Some(opened);
+                    self.share();
+                }
                 Err(e) => {
                     self.failed = Some(e);
                     event_loop.exit();
@@ -512,6 +523,7 @@ impl ApplicationHandler<Wake> for App {
                             self.failed = Some(e);
                             event_loop.exit();
                         }
+                        self.share();
                     }
                     self.state.hear(message);
                     self.record();

@@ -16,7 +16,7 @@ use longtake::world::{Pose, SeedFilm, Step, camera};
 use crate::fault::Fault;
 use crate::job::{Job, Width, Widths};
 use crate::memory::{Change, Errors, History, Sample};
-use crate::pictures::{Shown, Thumbs};
+use crate::pictures::Gallery;
 use crate::play::Play;
 use crate::say;
 use crate::versus::{Cost, Report, Versus};
@@ -388,16 +388,10 @@ pub struct State {
     pub note: Note,
     /// Window times.
     pub times: WindowTimes,
-    /// The shown frame's texture.
-    pub shown: Shown,
-    /// The true picture's.
-    pub truth: Shown,
-    /// Textures of what is shown beside it: the other picture, the difference.
-    pub others: [Shown; 2],
+    /// Frames as textures.
+    pub gallery: Gallery,
     /// The difference that is shown, and of which two.
     pub difference: Option<(Arc<Frame>, [Arc<Frame>; 2])>,
-    /// Thumbnails.
-    pub thumbs: Thumbs,
     /// Frame behind the first screen.
     pub still: Option<Arc<Frame>>,
     /// What has to happen outside.
@@ -458,11 +452,8 @@ impl State {
             },
             note: Note::default(),
             times: WindowTimes::default(),
-            shown: Shown::default(),
-            truth: Shown::default(),
-            others: Default::default(),
+            gallery: Gallery::default(),
             difference: None,
-            thumbs: Thumbs::default(),
             still,
             effects: Vec::new(),
             was: None,
@@ -581,7 +572,6 @@ impl State {
             v.cut(made);
         }
         self.kept = self.kept.min(made);
-        self.thumbs.cut(keep);
         self.history.cut(made);
         self.drift.cut(made);
         self.play.live(keep);
@@ -895,10 +885,12 @@ impl State {
             Message::Pass(pass, passes) => self.film.pass = (pass, passes),
             Message::Made(made) => self.made(*made),
             Message::Compared(c) => {
+                let own = self.own_frames();
                 // While the film goes back, what comes is still of the way that it leaves.
-                if self.versus.is_some() && !matches!(self.phase, Phase::GoingBack(..)) {
-                    let own = self.own_frames();
-                    self.versus.iter_mut().for_each(|v| v.push(&c, &own));
+                let is_back = matches!(self.phase, Phase::GoingBack(..));
+                if let Some(v) = self.versus.as_mut().filter(|_| !is_back) {
+                    let new = v.push(&c, &own);
+                    self.gallery.arrive(&v.frames[new..], c.pictures);
                 }
             }
             Message::CompareEnded(None) => {}
@@ -1007,7 +999,6 @@ impl State {
         if let Some(v) = &mut self.versus {
             *v = Versus::default();
         }
-        self.thumbs.cut(0);
         self.history = History::default();
         self.drift = Drift::default();
         self.speed = Speed::default();
@@ -1026,6 +1017,7 @@ impl State {
             self.phase = Phase::Making;
         }
         let n = made.frames.len();
+        let first = self.film.shots.len();
         for ((frame, pose, step), truth) in made.frames.into_iter().zip(made.truth) {
             self.drift.push(&frame);
             // None where the model's pictures are of another size than the world's.
@@ -1039,6 +1031,9 @@ impl State {
                 truth,
             });
         }
+        let new = &self.film.shots[first..];
+        let new: Vec<Arc<Frame>> = new.iter().map(|s| s.frame.clone()).collect();
+        self.gallery.arrive(&new, made.pictures);
         self.film.hold(&made.held);
         self.film.pass = (0, self.film.steps);
         let halves = [0, 1].map(|tensor: usize| {

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::time::Instant;
 
 use longtake::cache::{Held, KvFigures};
+use longtake::decode::Pictures;
 use longtake::frame::Frame;
 use longtake::gpu::{self, Caps, Device, Purpose, Select};
 use longtake::rollout::event::{Event, MemoryUse, PassKind};
@@ -101,6 +102,8 @@ pub struct Made {
     pub first: usize,
     /// Its pictures, with where they were taken and what led there.
     pub frames: Vec<(Frame, Pose, Step)>,
+    /// The same on the device; `None` where it lends nothing to a window.
+    pub pictures: Option<Pictures>,
     /// True pictures at those poses, where the walk has them.
     pub truth: Vec<Arc<Frame>>,
     /// Seconds by phase.
@@ -128,6 +131,8 @@ pub struct Compared {
     pub first: usize,
     /// Its pictures.
     pub frames: Vec<Frame>,
+    /// The same on the device; `None` where it lends nothing to a window.
+    pub pictures: Option<Pictures>,
     /// Its cache.
     pub kv: KvFigures,
     /// Seconds it took.
@@ -489,6 +494,7 @@ impl Engine {
         twin.held = twin.held.and(Use::of(&self.device).less(before));
         self.out.send(Message::Compared(Box::new(Compared {
             first,
+            pictures: on_device(&twin.session),
             frames: chunk.map_or_else(Vec::new, |c| c.frames),
             kv: twin.session.kv(),
             secs: begun.elapsed().as_secs_f64(),
@@ -855,6 +861,7 @@ impl Run {
                 .iter()
                 .map(|p| Arc::new(self.film.true_frame(*p)))
                 .collect(),
+            pictures: on_device(&self.session),
             frames: chunk
                 .frames
                 .into_iter()
@@ -939,6 +946,15 @@ impl Run {
         run.encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
         Ok(run)
     }
+}
+
+/// The newest chunk's pictures where the window's textures are. Without them the window brings them there from main memory, so
+/// that a failure here is none of the film's; a device that is lost says so in the next chunk.
+fn on_device(session: &Session) -> Option<Pictures> {
+    session.device_pictures().unwrap_or_else(|e| {
+        log::warn!("pictures do not stay on the device: {e}");
+        None
+    })
 }
 
 /// The ledger while a session is busy.

@@ -15,6 +15,7 @@ mod norm;
 mod patch;
 mod properties;
 mod relative_attention;
+mod rgba;
 mod rms_norm;
 mod rope;
 mod silu;

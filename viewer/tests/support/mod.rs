@@ -105,6 +105,7 @@ pub fn compared(made: usize) -> State {
         s.hear(Message::Compared(Box::new(Compared {
             first: i,
             frames: vec![frame],
+            pictures: None,
             kv: figures(&[Held {
                 frames: 0..(s.job.given + i) as i64,
                 bits: None,
@@ -145,6 +146,7 @@ pub fn running(made: usize) -> State {
             first: i,
             truth: vec![Arc::new(frames[given + i].0.clone())],
             frames: vec![(frame, pose, film.steps[given + i - 1])],
+            pictures: None,
             split: Split {
                 denoise: 0.081,
                 cache: 0.040,
