@@ -13,7 +13,7 @@ use longtake::decode::Pictures;
 use longtake::frame::Frame;
 use longtake::gpu::{self, Caps, Device, Purpose, Select};
 use longtake::rollout::event::{Event, MemoryUse, PassKind};
-use longtake::rollout::{self, ModelSource, Session, Walk};
+use longtake::rollout::{self, Drift, ModelSource, Session, Walk};
 use longtake::world::{self, OnWall, Path, Pose, SeedFilm, Step};
 
 use crate::fault::Fault;
@@ -116,6 +116,8 @@ pub struct Made {
     pub kv: KvFigures,
     /// Who is in it.
     pub held: Vec<Held>,
+    /// Stretches of the film that are whole now, beside its beginning.
+    pub drift: Vec<Drift>,
     /// What coding did to it; `None`: not asked for.
     pub errors: Option<Errors>,
     /// Main memory of this process, where it is known.
@@ -237,11 +239,18 @@ fn undo(step: Step) -> Vec<Step> {
         .collect()
 }
 
+/// Prints an event for programs, as `longtake generate --json` does. `begun`: when the program began.
+pub fn tell(event: &Event, begun: Instant) {
+    let line = event.json_line(begun.elapsed().as_secs_f64());
+    // A reader that went away is no reason to stop the film.
+    let _ = std::io::stdout().write_all(line.as_bytes());
+}
+
 /// Tells the window: a message, and that there is one.
 struct Out {
     messages: SyncSender<Message>,
     wake: Box<dyn Fn() + Send>,
-    json: bool,
+    json: Option<Instant>,
 }
 
 impl Out {
@@ -253,11 +262,8 @@ impl Out {
 
     /// An event for programs, one JSON line.
     fn event(&self, event: &Event) {
-        if self.json
-            && let Ok(line) = serde_json::to_string(event)
-        {
-            // A reader that went away is no reason to stop the film.
-            let _ = writeln!(std::io::stdout(), "{line}");
+        if let Some(begun) = self.json {
+            tell(event, begun);
         }
     }
 }
@@ -271,14 +277,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread on an open device; `select` opens it again where it is lost. `wake` is called after every message; `json`: events also go to standard output.
+    /// Starts the thread on an open device; `select` opens it again where it is lost. `wake` is called after every message; `json`: events also go to standard output, with the time since then.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(
         device: Device,
         select: Select,
-        json: bool,
+        json: Option<Instant>,
         wake: Box<dyn Fn() + Send>,
     ) -> std::io::Result<(Worker, Receiver<Message>)> {
         let (commands, inbox) = sync_channel(64);
@@ -814,6 +820,7 @@ impl Run {
     ) -> Result<Option<Made>, rollout::Error> {
         let begun = Instant::now();
         let mut split = Split::default();
+        let mut drift = Vec::new();
         let mut listen = |event: Event| {
             match &event {
                 Event::PassDone {
@@ -836,6 +843,7 @@ impl Run {
                     }
                 }
                 Event::FramesReady { secs, .. } => split.total = *secs,
+                Event::Drift(stretch) => drift.push(Drift::clone(stretch)),
                 Event::Warning { text } => out.send(Message::Warning(text.clone())),
                 _ => {}
             }
@@ -874,6 +882,7 @@ impl Run {
             other: self.other.total(),
             kv,
             held: self.session.held(),
+            drift,
             errors: self
                 .measures
                 .then(|| Errors::of(&self.session.span_errors())),

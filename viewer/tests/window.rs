@@ -254,6 +254,16 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
         (e["event"] == "window").then(|| e.clone())
     });
     println!("{times}");
+    let done = wait(&events, "the end", |e| {
+        (e["event"] == "done").then(|| e.clone())
+    });
+    assert!(done["t"].as_f64() >= done["first_frame_secs"].as_f64());
+    assert!(done["frames"].as_u64() > Some(20) && done["fps"].as_f64() > Some(0.0));
+    assert_eq!(
+        (&done["seed"], &done["interrupted"]),
+        (&7.into(), &true.into())
+    );
+    assert_eq!(done["schema"], 1);
     assert!(viewer.0.wait().unwrap().success());
 
     let (before, after) = (Picture::of(&before), Picture::of(&after));

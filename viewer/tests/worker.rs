@@ -20,7 +20,7 @@ fn on_device() -> Option<(Worker, std::sync::mpsc::Receiver<Message>, Device)> {
     let select = Select::default();
     match Device::open(&select) {
         Ok(device) => {
-            let started = Worker::start(device.clone(), select, false, Box::new(|| {}));
+            let started = Worker::start(device.clone(), select, None, Box::new(|| {}));
             let (worker, messages) = started.unwrap();
             Some((worker, messages, device))
         }
