@@ -227,11 +227,11 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
             (e["event"] == "frames_ready").then_some(())
         });
     };
-    tool("xdotool", &["key", "space"]);
+    tool("xdotool", &["key", "comma"]);
     (0..2).for_each(|_| next());
     let still = folder.join("still.png");
     assert!(tool("import", &["-window", "root", still.to_str().unwrap()]).0);
-    tool("xdotool", &["key", "s", "space", "End"]);
+    tool("xdotool", &["key", "s", "End"]);
     next();
     // Undo leaves a take behind; the film beside itself in 16 bit.
     tool("xdotool", &["key", "ctrl+z"]);
