@@ -2,8 +2,7 @@
 
 use longtake::cache::KvFigures;
 use longtake::gpu::{Caps, Ledger, Purpose};
-use longtake::rollout::event::{Event, PassKind, SCHEMA, StageTime, Summary};
-use serde_json::{Map, Value, json};
+use longtake::rollout::event::{Event, PassKind, StageTime, Summary};
 
 use super::Clock;
 use super::args::{ReportArgs, Voice};
@@ -83,7 +82,7 @@ impl Reporter {
         }
         if self.json {
             // Whoever listened has gone; the film is wanted all the same.
-            let _ = say::result(&json_line(event, now));
+            let _ = say::result(&event.json_line(now));
         }
         self.progress.event(event);
     }
@@ -112,24 +111,6 @@ impl Reporter {
     pub(super) fn end_progress(&mut self) {
         self.progress.clear();
     }
-}
-
-/// One event as a line of JSON: its name, the schema and the seconds since the process began come first.
-pub(super) fn json_line(event: &Event, t: f64) -> String {
-    let value = serde_json::to_value(event).unwrap_or(Value::Null);
-    let mut line = Map::new();
-    let mut fields = match value {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    };
-    line.insert(
-        "event".into(),
-        fields.shift_remove("event").unwrap_or(Value::Null),
-    );
-    line.insert("schema".into(), json!(SCHEMA));
-    line.insert("t".into(), json!((t * 1000.0).round() / 1000.0));
-    line.extend(fields);
-    format!("{}\n", Value::Object(line))
 }
 
 /// The plan as people read it.
@@ -262,25 +243,6 @@ pub(super) fn timings_text(stages: &[StageTime]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_begin_with_event_schema_and_time() {
-        let line = json_line(
-            &Event::Warning {
-                text: "a\nb".into(),
-            },
-            1.23456,
-        );
-        assert_eq!(
-            line,
-            "{\"event\":\"warning\",\"schema\":1,\"t\":1.235,\"text\":\"a\\nb\"}\n"
-        );
-        let done = json_line(&Event::Done(Summary::default()), 0.0);
-        assert!(
-            done.starts_with("{\"event\":\"done\",\"schema\":1,\"t\":0.0,\"frames\":0,"),
-            "{done}"
-        );
-    }
 
     #[test]
     fn shares_add_up() {

@@ -1,5 +1,6 @@
 //! Latents to RGB frames: on the host where latents are pixels, on the device through a network else.
 
+mod pictures;
 mod pixel;
 mod taehv;
 mod taehv_shape;
@@ -13,6 +14,7 @@ use crate::frame::Frame;
 use crate::gpu::Device;
 use crate::weights::Weights;
 
+pub use pictures::Pictures;
 pub use pixel::{from_frame, to_frames};
 pub use taehv::{Taehv, Watch, soft_clamp};
 pub use taehv_shape::TaehvShape;

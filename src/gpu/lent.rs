@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::buffer::{Buffer, Storage};
 use super::device::{Device, Shared};
 use super::ledger::Purpose;
 
@@ -50,6 +51,17 @@ impl Device {
         Booked {
             shared: self.shared.clone(),
             bytes: 0,
+        }
+    }
+}
+
+impl<T> Buffer<T> {
+    /// The driver's own buffer, to copy from on the device; `None` with the twins. It must not outlive this handle unless its copy
+    /// is submitted: the ledger counts the bytes only while a handle is there.
+    pub fn lend(&self) -> Option<wgpu::Buffer> {
+        match &self.inner.storage {
+            Storage::Wgpu(buffer) => Some(buffer.clone()),
+            Storage::Host(_) => None,
         }
     }
 }

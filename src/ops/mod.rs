@@ -22,6 +22,7 @@ mod pixel_attention;
 mod positions;
 mod quantize;
 mod relative_attention;
+mod rgba;
 mod rms_norm;
 mod rope;
 mod silu;
@@ -53,6 +54,7 @@ pub use pixel_attention::{MAX_PIXEL_CHANNELS, PixelAttention, pixel_attention};
 pub use positions::{FramePlace, Positions, RopeSplit, turns};
 pub use quantize::{Quantize, quantize, quantize_kernels};
 pub use relative_attention::{MAX_RELATIVE_KEYS, RelativeAttention, relative_attention};
+pub use rgba::{Pixels, rgba};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
 pub use silu::silu;
@@ -93,6 +95,7 @@ pub static KERNELS: &[&Kernel] = &[
     &quantize::GUARD,
     &quantize::KERNEL,
     &relative_attention::KERNEL,
+    &rgba::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm::KERNEL_SG,
     &rope::KERNEL,

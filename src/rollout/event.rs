@@ -1,6 +1,7 @@
 //! What a running rollout says: one stream that the command line prints and a viewer draws.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::watch::{Drift, DriftSummary};
 use crate::cache::KvFigures;
@@ -210,6 +211,23 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// One JSON line: `event`, `schema`, `t` (seconds from the program's start, in whole milliseconds), then the fields.
+    pub fn json_line(&self, t: f64) -> String {
+        let mut fields = match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        let mut line = Map::new();
+        let event = fields.shift_remove("event").unwrap_or(Value::Null);
+        line.insert("event".into(), event);
+        line.insert("schema".into(), SCHEMA.into());
+        line.insert("t".into(), ((t * 1000.0).round() / 1000.0).into());
+        line.extend(fields);
+        format!("{}\n", Value::Object(line))
+    }
+}
+
 /// The figures a run ends with.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
@@ -253,4 +271,24 @@ pub struct StageTime {
     pub stage: String,
     /// Seconds.
     pub secs: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_begin_with_event_schema_and_time() {
+        let text = "a\nb".into();
+        let line = Event::Warning { text }.json_line(1.23456);
+        assert_eq!(
+            line,
+            "{\"event\":\"warning\",\"schema\":1,\"t\":1.235,\"text\":\"a\\nb\"}\n"
+        );
+        let done = Event::Done(Summary::default()).json_line(0.0);
+        assert!(
+            done.starts_with("{\"event\":\"done\",\"schema\":1,\"t\":0.0,\"frames\":0,"),
+            "{done}"
+        );
+    }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::schedule::{Schedule, Update};
 use crate::cache::{CacheError, KvCache, Policy, Sink, SpansPlan, Window};
+use crate::decode::Pictures;
 use crate::gpu::{Device, Error as GpuError};
 use crate::model::config::DitConfig;
 use crate::model::{self, Activations, Dit, Pass, Tape, TextCache};
@@ -298,6 +299,23 @@ impl Sampler {
         Ok(self
             .device
             .read(&self.act.latents, 0..n_frames * self.frame_values())?)
+    }
+
+    /// The first `n_frames` of the latents as pictures that stay on the device.
+    ///
+    /// # Errors
+    /// No device memory; the device failed.
+    pub fn pictures(&self, n_frames: usize) -> Result<Pictures, SamplerError> {
+        let c = self.dit.config();
+        let (height, width) = (c.latent_height, c.latent_width);
+        let latents = &self.act.latents;
+        Ok(Pictures::of(
+            &self.device,
+            latents,
+            n_frames,
+            width,
+            height,
+        )?)
     }
 
     /// The last prediction of `n_frames`, `[frame, channel, y, x]`.

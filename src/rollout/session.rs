@@ -17,7 +17,7 @@ use crate::cache::{
     CacheError, Held, KeyPositions, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
 };
 use crate::codec::KvPair;
-use crate::decode::{self, Decoder, DecoderShape, DecoderSource};
+use crate::decode::{self, Decoder, DecoderShape, DecoderSource, Pictures};
 use crate::frame::Frame;
 use crate::gpu::{Device, Purpose};
 use crate::model::config::DitConfig;
@@ -558,6 +558,21 @@ impl Session {
             index,
             frames: made,
         }))
+    }
+
+    /// The last finished chunk's pictures once more, where a window on the same device finds them; the same bytes as those that
+    /// [`Session::next_chunk`] gave. `None`: no chunk was finished since the film began or was cut back to its beginning, the
+    /// model's latents are no pictures, or the device lends nothing to a window.
+    ///
+    /// # Errors
+    /// No device memory; the device failed.
+    pub fn device_pictures(&self) -> Result<Option<Pictures>, Error> {
+        match &self.unwritten {
+            Some(frames) if matches!(self.film, Film::Walk(_)) && self.device.lend().is_some() => {
+                Ok(Some(self.sampler.pictures(frames.clone().count())?))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Device bytes by purpose, now and at most.

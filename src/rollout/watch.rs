@@ -67,13 +67,16 @@ impl Look {
         [r, g, b, self.contrast, self.sharpness]
     }
 
-    fn mean(looks: &[Look]) -> Look {
-        let of = |i: usize| mean(looks.iter().map(|l| l.values()[i])).unwrap_or(0.0);
+    fn of_values(of: impl Fn(usize) -> f64) -> Look {
         Look {
             color: [of(0), of(1), of(2)],
             contrast: of(3),
             sharpness: of(4),
         }
+    }
+
+    fn mean(looks: &[Look]) -> Look {
+        Look::of_values(|i| mean(looks.iter().map(|l| l.values()[i])).unwrap_or(0.0))
     }
 }
 
@@ -88,6 +91,10 @@ pub struct Drift {
     pub look: Look,
     /// What the beginning looked like: the given frames and the first stretch.
     pub start: Look,
+    /// Least of each value that is still in the range of the beginning.
+    pub low: Look,
+    /// Largest of each.
+    pub high: Look,
     /// What of `color`, `contrast` and `sharpness` has left the range of the beginning; empty: nothing.
     pub left: Vec<&'static str>,
 }
@@ -123,6 +130,19 @@ pub struct DriftSummary {
     pub first_outside: Option<u32>,
     /// The last stretch.
     pub last: Option<Box<Drift>>,
+}
+
+impl DriftSummary {
+    /// Of every stretch of a film, in its order.
+    pub fn of(drifts: &[Drift]) -> DriftSummary {
+        let outside = || drifts.iter().filter(|d| !d.left.is_empty());
+        DriftSummary {
+            stretches: drifts.len() as u32,
+            outside: outside().count() as u32,
+            first_outside: outside().next().map(|d| d.first_frame),
+            last: drifts.last().cloned().map(Box::new),
+        }
+    }
 }
 
 /// What the watch has to say of a chunk.
@@ -185,13 +205,7 @@ impl Watch {
     }
 
     pub(super) fn summary(&self) -> DriftSummary {
-        let outside = || self.drifts.iter().filter(|d| !d.left.is_empty());
-        DriftSummary {
-            stretches: self.drifts.len() as u32,
-            outside: outside().count() as u32,
-            first_outside: outside().next().map(|d| d.first_frame),
-            last: self.drifts.last().cloned().map(Box::new),
-        }
+        DriftSummary::of(&self.drifts)
     }
 
     fn blank(&self) -> Option<String> {
@@ -226,12 +240,15 @@ impl Watch {
             .collect();
         let now: Vec<Look> = looks(n - self.window..n).collect();
         let (look, from) = (Look::mean(&now), Look::mean(&start));
+        let [low, high] = range(&start, &from);
         let drift = Drift {
             first_frame: (n - self.window) as u32,
             frames: self.window as u32,
             look,
             start: from,
-            left: left(&start, &look, &from),
+            left: left(&look, &low, &high),
+            low,
+            high,
         };
         let was_out = self.drifts.last().is_some_and(|d| !d.left.is_empty());
         let mut seen = vec![Seen::Drift(drift.clone())];
@@ -243,23 +260,38 @@ impl Watch {
     }
 }
 
-/// What of a look lies outside the range of the frames it is compared with.
-fn left(start: &[Look], now: &Look, from: &Look) -> Vec<&'static str> {
-    let is_out = |i: usize, least: f64| {
+/// How far down and up a look may go that began like these frames.
+fn range(start: &[Look], from: &Look) -> [Look; 2] {
+    let end = |i: usize, is_high: bool| {
         let of = |l: &Look| l.values()[i];
         let low = start.iter().map(of).fold(f64::INFINITY, f64::min);
         let high = start.iter().map(of).fold(f64::NEG_INFINITY, f64::max);
+        let least = match i {
+            3 => CONTRAST_SLACK,
+            4 => SHARPNESS_SLACK * from.sharpness,
+            _ => COLOR_SLACK,
+        };
         let slack = (SLACK * (high - low)).max(least);
-        of(now) < (low - slack).max(LEAST_SHARE * of(from)) || high + slack < of(now)
+        match is_high {
+            true => high + slack,
+            false => (low - slack).max(LEAST_SHARE * of(from)),
+        }
     };
+    [false, true].map(|is_high| Look::of_values(|i| end(i, is_high)))
+}
+
+/// What of a look lies outside a range.
+fn left(now: &Look, low: &Look, high: &Look) -> Vec<&'static str> {
+    let (now, low, high) = (now.values(), low.values(), high.values());
+    let is_out = |i: usize| now[i] < low[i] || high[i] < now[i];
     let mut left = Vec::new();
-    if (0..3).any(|i| is_out(i, COLOR_SLACK)) {
+    if (0..3).any(is_out) {
         left.push("color");
     }
-    if is_out(3, CONTRAST_SLACK) {
+    if is_out(3) {
         left.push("contrast");
     }
-    if is_out(4, SHARPNESS_SLACK * from.sharpness) {
+    if is_out(4) {
         left.push("sharpness");
     }
     left
@@ -381,6 +413,13 @@ mod tests {
             let summary = watch.summary();
             let last = summary.last.unwrap();
             assert!(last.left.contains(&what), "{what}: {last:?}");
+            let (low, now, high) = (last.low.values(), last.look.values(), last.high.values());
+            let is_in = |i: usize| low[i] <= now[i] && now[i] <= high[i];
+            assert_eq!((0..5).all(is_in), last.left.is_empty(), "{what}: {last:?}");
+            assert!(
+                (0..5)
+                    .all(|i| low[i] <= last.start.values()[i] && last.start.values()[i] <= high[i])
+            );
             assert_eq!(
                 (summary.outside, summary.first_outside),
                 (2, Some(window as u32))

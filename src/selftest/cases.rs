@@ -10,12 +10,12 @@ use crate::gpu::{Buffer, Device, Error, Purpose, Recorder};
 use crate::ops::{
     Activation, Attention, BiasFix, ChannelNorm, Cluster, Coding, Conv3x3, ConvMatrix, ConvTap,
     FramePlace, Grid, KvFormat, KvMix, KvStore, Linear, Matrix, Norm, NormMode, Patches,
-    PixelAttention, Positions, Quantize, RelativeAttention, RmsNorm, Rope, RopeSplit, Rows,
+    PixelAttention, Pixels, Positions, Quantize, RelativeAttention, RmsNorm, Rope, RopeSplit, Rows,
     ScaleFormat, Segment, SpanError, SpanGather, SpanLayout, SpanPlace, Store, TapMatrix, TapSizes,
     WeightFormat, attention, channel_norm, conv_tap, conv3x3, hadamard_rows, kmeans, kmeans_start,
     kv_mix, kv_store, linear, mix, norm, pack_conv3x3, patchify, pixel_attention, quantize,
-    relative_attention, residual, rms_norm, rope, sample_codings, silu, span_decode, span_error,
-    span_gather, unpatchify,
+    relative_attention, residual, rgba, rms_norm, rope, sample_codings, silu, span_decode,
+    span_error, span_gather, unpatchify,
 };
 
 /// What an op's time is measured in.
@@ -165,6 +165,7 @@ pub fn cases() -> Vec<Case> {
         conv_tap_case(),
         channel_norm_case(),
         pixel_attention_case(),
+        rgba_case(),
     ]);
     // Compiling attention is what takes time on CPU drivers: the usual format, the released coding and ours. The op's
     // tests have the others.
@@ -696,6 +697,33 @@ fn kv_mix_case() -> Case {
                     part("before", 0..x_at, Must::Equal),
                     part("mixed", x_at..x_at + n, Must::Near(Tol::ELEMENTWISE)),
                 ]],
+            })
+        },
+    )
+}
+
+fn rgba_case() -> Case {
+    let p = Pixels {
+        frames: 3,
+        size: (48, 60),
+        row: 64,
+    };
+    let (n, words) = (p.frames * 48 * 60, p.frames * 48 * p.row);
+    case(
+        "rgba",
+        format!("{} frames of 60 x 48", p.frames),
+        Work::Bytes((16 * n) as f64),
+        move |d| {
+            // Within a level, so that no rounding decides between two.
+            let near = |(i, v): (usize, &f32)| ((i * 89 % 256) as f32 + 0.4 * v) / 127.5 - 1.0;
+            let x: Vec<f32> = values(23, 3 * n).iter().enumerate().map(near).collect();
+            let x = input(d, &x)?;
+            let blank: Vec<u32> = (0..words as u32).collect();
+            Ok(Job {
+                record: Box::new(move |rec, w, _| rgba(rec, &x, &w[0].buffer, &p)),
+                words: vec![Output::holding(d, &blank)?],
+                floats: Vec::new(),
+                parts: vec![vec![part("pixels", 0..words, Must::Equal)]],
             })
         },
     )

@@ -19,7 +19,7 @@ fn main() {
     let select = Select::default();
     let device = Device::open(&select).unwrap();
     println!("{}, {}", device.caps().title(), device.caps().driver);
-    let (worker, messages) = Worker::start(device.clone(), select, false, Box::new(|| {})).unwrap();
+    let (worker, messages) = Worker::start(device.clone(), select, None, Box::new(|| {})).unwrap();
     let mut state = State::new(
         Job {
             given: 6,

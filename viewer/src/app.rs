@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 
 use egui_winit::accesskit_winit;
 use longtake::gpu::{Device, Select};
+use longtake::rollout::event::{Event, Summary};
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
 use winit::event::{ElementState, StartCause, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::window::{Fullscreen, Window, WindowId};
 
+use crate::fault::Fault;
 use crate::job::Job;
 use crate::paint::{Painted, Painter, Picture, Textures};
 use crate::prefs::Prefs;
 use crate::record::{Record, Recorder};
 use crate::state::{Effect, Phase, State};
-use crate::worker::{Command, Message, Worker};
+use crate::worker::{Command, Message, Worker, tell};
 use crate::{panels, save, tokens};
 
 /// Size of a window in points where nothing is known.
@@ -47,8 +49,8 @@ pub struct Options {
     pub open: Vec<Pane>,
     /// A screenshot, and after how many made frames; the window closes then.
     pub screenshot: Option<(PathBuf, usize)>,
-    /// Events to standard output.
-    pub json: bool,
+    /// Events to standard output, with the time since then.
+    pub json: Option<Instant>,
 }
 
 /// Panes that can be open from the start.
@@ -80,11 +82,15 @@ impl From<accesskit_winit::Event> for Wake {
     }
 }
 
-/// Opens the window on a device and stays until it closes.
+/// Opens the window on a device and stays until it closes; gives what the film had stopped with by then.
 ///
 /// # Errors
 /// No display, or a device that cannot show on it.
-pub fn run(device: Device, devices: Vec<String>, options: Options) -> anyhow::Result<()> {
+pub fn run(
+    device: Device,
+    devices: Vec<String>,
+    options: Options,
+) -> anyhow::Result<Option<Fault>> {
     let event_loop = EventLoop::<Wake>::with_user_event().build()?;
     let proxy = event_loop.create_proxy();
     let wake = {
@@ -147,25 +153,46 @@ pub fn run(device: Device, devices: Vec<String>, options: Options) -> anyhow::Re
         input: None,
         last_pass: Instant::now(),
         due: None,
+        first_frame: None,
         shots: Vec::new(),
         shot_asked: false,
         log: Log::default(),
     };
     event_loop.run_app(&mut app)?;
     app.remember();
-    app.log.print(app.options.json);
+    let json = app.options.json;
+    app.log.print(json.is_some());
+    let mut output = None;
     if let Some(recorder) = app.recorder.take() {
         let about = app.state.recipe();
         let saved = recorder.finish(about)?;
-        if let (Some(path), false) = (&saved, app.options.json) {
-            use std::io::Write as _;
-            let _ = writeln!(std::io::stdout(), "{}", path.display());
+        output = saved.map(|path| path.display().to_string());
+        match (output.clone(), json) {
+            (Some(path), Some(begun)) => tell(&Event::Saved { path }, begun),
+            (Some(path), None) => {
+                use std::io::Write as _;
+                let _ = writeln!(std::io::stdout(), "{path}");
+            }
+            (None, _) => {}
         }
     }
-    match app.failed {
-        Some(e) => Err(e),
-        None => Ok(()),
+    if let Some(e) = app.failed {
+        return Err(e);
     }
+    if let Phase::Failed(fault) = app.state.phase {
+        return Ok(Some(fault));
+    }
+    if let Some(begun) = json {
+        let first = app.first_frame.map(|at| at.duration_since(begun));
+        let summary = Summary {
+            first_frame_secs: first.map_or(0.0, |d| d.as_secs_f64()),
+            secs: begun.elapsed().as_secs_f64(),
+            output,
+            ..app.state.summary()
+        };
+        tell(&Event::Done(summary), begun);
+    }
+    Ok(None)
 }
 
 struct Opened {
@@ -194,6 +221,8 @@ struct App {
     last_pass: Instant,
     /// When the next pass is due.
     due: Option<Instant>,
+    /// When the first made frame was there.
+    first_frame: Option<Instant>,
     shots: Vec<PathBuf>,
     shot_asked: bool,
     log: Log,
@@ -312,6 +341,13 @@ impl App {
         Ok(())
     }
 
+    /// Tells the gallery where the window draws.
+    fn share(&mut self) {
+        let painter = self.opened.as_ref().and_then(|o| o.painter.as_ref());
+        let shares = painter.is_some_and(|p| p.shares(&self.device));
+        self.state.gallery.share(shares);
+    }
+
     /// Hands the recorder what it lacks of the film.
     fn record(&mut self) {
         let Some(recorder) = &mut self.recorder else {
@@ -390,6 +426,7 @@ impl App {
             painter.show(Picture {
                 meshes,
                 textures: output.textures_delta,
+                arrivals: self.state.gallery.arrivals(),
                 size: [size.width, size.height],
                 ppp: output.pixels_per_point,
                 input,
@@ -490,7 +527,10 @@ impl ApplicationHandler<Wake> for App {
     fn resumed(&mut self, event_loop: &ActiveEventLoop) {
         if self.opened.is_none() {
             match self.open(event_loop) {
-                Ok(opened) => self.opened = Some(opened),
+                Ok(opened) => {
+                    self.opened = Some(opened);
+                    self.share();
+                }
                 Err(e) => {
                     self.failed = Some(e);
                     event_loop.exit();
@@ -512,6 +552,10 @@ impl ApplicationHandler<Wake> for App {
                             self.failed = Some(e);
                             event_loop.exit();
                         }
+                        self.share();
+                    }
+                    if matches!(message, Message::Made(_)) {
+                        self.first_frame.get_or_insert_with(Instant::now);
                     }
                     self.state.hear(message);
                     self.record();

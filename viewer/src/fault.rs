@@ -2,6 +2,7 @@
 
 use longtake::gpu::{self, Caps};
 use longtake::rollout::Error;
+use longtake::rollout::event::Event;
 
 /// An error with everything that the window shows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Fault {
     pub advice: String,
     /// Starting again with the same settings may help.
     pub again: bool,
+    /// The program's exit code where it ends with this, as that of `longtake generate`.
+    pub code: u8,
 }
 
 impl Fault {
@@ -27,6 +30,7 @@ impl Fault {
             causes: Vec::new(),
             advice: String::new(),
             again: false,
+            code: 1,
         }
     }
 
@@ -93,6 +97,12 @@ impl Fault {
             causes,
             advice: advice.to_owned(),
             again,
+            code: match error {
+                Error::Setting(_) | Error::Window(_) | Error::Config { .. } => 2,
+                Error::WouldNotFit(_) => 3,
+                Error::NoModel { .. } => 4,
+                _ => 1,
+            },
         }
     }
 
@@ -108,6 +118,19 @@ impl Fault {
         self.causes
             .push(format!("device: {}, {}", caps.title(), caps.driver));
         self
+    }
+
+    /// For programs.
+    pub fn event(&self) -> Event {
+        let what = match self.causes.is_empty() {
+            true => self.headline.clone(),
+            false => format!("{}: {}", self.headline, self.causes.join("; ")),
+        };
+        Event::Error {
+            code: self.code,
+            what,
+            hint: self.advice.clone(),
+        }
     }
 
     /// All of it, for the clipboard.

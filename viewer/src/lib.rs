@@ -5,6 +5,7 @@
 //! [`panels`], [`paint`], [`app`]. Deliberately absent: model code, and wgpu anywhere but in `paint`.
 
 pub mod app;
+pub mod drift;
 pub mod fault;
 pub mod job;
 pub mod keys;
@@ -20,6 +21,5 @@ pub mod say;
 pub mod state;
 pub mod tokens;
 pub mod versus;
-pub mod watch;
 pub mod widgets;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
@@ -10,8 +11,10 @@ use longtake::media::{self, Format};
 use longtake::ops::{BiasFix, WeightFormat};
 use longtake::world;
 use longtake_viewer::app::{self, Options, Pane};
+use longtake_viewer::fault::Fault;
 use longtake_viewer::job::{BUILT_IN, Job, Width, Widths};
 use longtake_viewer::record::Record;
+use longtake_viewer::worker::tell;
 
 /// Watch a film as it is made, its memory live, and turn the bits of its cache.
 #[derive(Debug, Parser)]
@@ -272,7 +275,7 @@ impl Args {
     }
 }
 
-fn run(args: Args) -> anyhow::Result<()> {
+fn run(args: Args, begun: Instant) -> anyhow::Result<Option<Fault>> {
     let (job, record) = (args.job()?, args.record()?);
     let select = Select {
         device: args.device.clone(),
@@ -307,18 +310,23 @@ fn run(args: Args) -> anyhow::Result<()> {
             })
             .collect(),
         screenshot: args.screenshot_to.map(|path| (path, args.screenshot_after)),
-        json: args.json,
+        json: args.json.then_some(begun),
     };
     app::run(device, devices, options)
 }
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::new().filter("LONGTAKE_LOG")).init();
-    match run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("longtake-viewer: {e:#}");
-            ExitCode::FAILURE
-        }
+    let (begun, args) = (Instant::now(), Args::parse());
+    let json = args.json;
+    let fault = match run(args, begun) {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(fault)) => fault,
+        Err(e) => Fault::plain(&format!("{e:#}")),
+    };
+    if json {
+        tell(&fault.event(), begun);
     }
+    eprintln!("longtake-viewer: {}", fault.headline);
+    ExitCode::from(fault.code)
 }

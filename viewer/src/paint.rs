@@ -15,12 +15,16 @@ use egui_wgpu::{Renderer, RendererOptions, ScreenDescriptor};
 use longtake::gpu::{Booked, Device, Lent, Select};
 use winit::window::Window;
 
+use crate::pictures::Arrival;
+
 /// A picture of the window.
 pub struct Picture {
     /// Meshes.
     pub meshes: Vec<ClippedPrimitive>,
     /// Textures that changed.
     pub textures: TexturesDelta,
+    /// Pictures to copy into textures, on the device, after those changes.
+    pub arrivals: Vec<Arrival>,
     /// Physical pixels.
     pub size: [u32; 2],
     /// Physical pixels a point.
@@ -136,6 +140,8 @@ impl Painter {
         if let Some(mut old) = slot.next.take() {
             old.textures.append(picture.textures);
             picture.textures = old.textures;
+            old.arrivals.append(&mut picture.arrivals);
+            picture.arrivals = old.arrivals;
             picture.input = old.input.or(picture.input);
             picture.shots.append(&mut old.shots);
         }
@@ -148,6 +154,12 @@ impl Painter {
     /// Its device was lost: nothing can be drawn with it any more.
     pub fn is_lost(&self) -> bool {
         self.device.is_lost()
+    }
+
+    /// It draws on this device.
+    pub fn shares(&self, device: &Device) -> bool {
+        let own = self.device.lend().zip(device.lend());
+        own.is_some_and(|(a, b)| a.device == b.device)
     }
 
     /// Ends it; gives the textures, for the next one on another device.
@@ -268,6 +280,7 @@ impl Painting {
         let Picture {
             meshes,
             textures,
+            arrivals,
             size,
             ppp,
             input,
@@ -289,6 +302,9 @@ impl Painting {
             }
         }
         let mut encoder = self.lent.device.create_command_encoder(&Default::default());
+        for arrival in &arrivals {
+            self.bring(&mut encoder, arrival);
+        }
         let mut buffers = self.renderer.update_buffers(
             &self.lent.device,
             &self.lent.queue,
@@ -327,6 +343,40 @@ impl Painting {
         }
         (self.tell)(Painted::Shown(input.map(|at| at.elapsed().as_secs_f64())));
         Ok(())
+    }
+
+    /// Copies a chunk's pictures into their places.
+    fn bring(&self, encoder: &mut wgpu::CommandEncoder, arrival: &Arrival) {
+        let pictures = &arrival.pictures;
+        let texture = self.renderer.texture(&arrival.texture);
+        let (Some(texture), Some(buffer)) = (
+            texture.and_then(|t| t.texture.as_ref()),
+            pictures.words.lend(),
+        ) else {
+            return;
+        };
+        let row = pictures.row_bytes();
+        let (width, height) = (pictures.width, pictures.height);
+        for (i, [x, y]) in arrival.places.iter().copied().enumerate() {
+            let from = wgpu::TexelCopyBufferInfo {
+                buffer: &buffer,
+                layout: wgpu::TexelCopyBufferLayout {
+                    offset: i as u64 * u64::from(row) * u64::from(height),
+                    bytes_per_row: Some(row),
+                    rows_per_image: None,
+                },
+            };
+            let to = wgpu::TexelCopyTextureInfo {
+                origin: wgpu::Origin3d { x, y, z: 0 },
+                ..texture.as_image_copy()
+            };
+            let size = wgpu::Extent3d {
+                width,
+                height,
+                depth_or_array_layers: 1,
+            };
+            encoder.copy_buffer_to_texture(from, to, size);
+        }
     }
 
     /// The next image of the surface; `None` when the window shows nothing now.

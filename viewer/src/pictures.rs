@@ -1,14 +1,24 @@
-//! Frames as textures: the one that is shown, and a small atlas of thumbnails, so that device bytes do not grow with the
-//! film. Pixels come from the host, where the engine decodes them: 12 KiB for a frame of the demo world.
+//! Frames as textures: one atlas of the newest ones, so that device bytes do not grow with the film.
+//!
+//! A chunk's pictures come into the atlas from the engine's own buffer, device to device: no host copy is made to show a new
+//! frame. Other frames are brought there from main memory when they are drawn: those that were made so long ago that their place
+//! was taken over, given frames and true views, which the processor draws, differences, which it computes, and what is made
+//! on a device that the window does not draw on. Main memory has every frame in any case, for the film file, PNGs and what is measured
+//! of them, 9 KiB each in the demo world; so nothing is kept on the device beyond the atlas.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use egui::{ColorImage, Context, Pos2, Rect, TextureHandle, TextureId, TextureOptions, pos2, vec2};
+use egui::{Color32, ColorImage, Context, Rect, TextureHandle, TextureId, TextureOptions, pos2};
+use longtake::decode::Pictures;
 use longtake::frame::Frame;
 
-/// Thumbnails across and down the atlas.
-const GRID: [usize; 2] = [16, 8];
+/// Frames across and down the atlas at most: 1,024 of the demo world are 12 MiB.
+const GRID: usize = 32;
+/// Bytes of it at most, where frames are large.
+const MOST_BYTES: usize = 64 << 20;
+/// Chunks that wait for a pass over the panels: a window that is not shown makes none, and the device must not fill up.
+const MOST_WAITING: usize = 8;
 
 /// Pixels that stay pixels when they are enlarged.
 fn options() -> TextureOptions {
@@ -23,98 +33,174 @@ fn image(frame: &Frame) -> ColorImage {
     ColorImage::from_rgb([frame.width as usize, frame.height as usize], &frame.rgb)
 }
 
-/// A texture of one frame, filled again when another is shown.
-#[derive(Default)]
-pub struct Shown {
-    texture: Option<TextureHandle>,
-    frame: Option<Arc<Frame>>,
+/// A chunk's pictures on their way into the atlas.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The atlas.
+    pub texture: TextureId,
+    /// The pictures.
+    pub pictures: Pictures,
+    /// Pixel at which each begins.
+    pub places: Vec<[u32; 2]>,
 }
 
-impl Shown {
-    /// The texture, holding `frame`.
-    pub fn texture(&mut self, ctx: &Context, frame: &Arc<Frame>) -> TextureId {
-        let same = self.frame.as_ref().is_some_and(|f| Arc::ptr_eq(f, frame));
-        match &mut self.texture {
-            Some(t) if same => t.id(),
-            Some(t) => {
-                t.set(image(frame), options());
-                self.frame = Some(frame.clone());
-                t.id()
-            }
-            None => {
-                let t = ctx.load_texture("film", image(frame), options());
-                let id = t.id();
-                (self.texture, self.frame) = (Some(t), Some(frame.clone()));
-                id
-            }
-        }
-    }
+/// A frame's place, taken over by another one when it was not drawn for the longest time.
+#[derive(Debug, Clone)]
+struct Slot {
+    /// Held, so that no other frame can have its address.
+    frame: Arc<Frame>,
+    /// The pass that it was last drawn in.
+    used: u64,
 }
 
-/// Thumbnails of the timeline: a slot is taken over by another frame when it was not drawn for the longest time.
-#[derive(Default)]
-pub struct Thumbs {
-    atlas: Option<TextureHandle>,
-    /// Frame of each slot and the draw it was last used in.
-    slots: Vec<Option<(usize, u64)>>,
+struct Atlas {
+    texture: TextureHandle,
+    /// Pixels of a frame.
+    size: [usize; 2],
+    columns: usize,
+    slots: Vec<Option<Slot>>,
+    /// Slots by the frame's address.
     of: HashMap<usize, usize>,
-    draws: u64,
 }
 
-impl Thumbs {
-    /// Begins a draw.
-    pub fn begin(&mut self) {
-        self.draws += 1;
-    }
-
-    /// Forgets frames from `first` on: others will take their place.
-    pub fn cut(&mut self, first: usize) {
-        self.of.retain(|frame, _| *frame < first);
-        for slot in &mut self.slots {
-            if slot.is_some_and(|(frame, _)| first <= frame) {
-                *slot = None;
-            }
+impl Atlas {
+    fn new(ctx: &Context, size: [usize; 2]) -> Atlas {
+        let side = ctx.input(|i| i.max_texture_side);
+        let [w, h] = size.map(|v| v.max(1));
+        let columns = (side / w).clamp(1, GRID);
+        let rows = (side / h).clamp(1, GRID);
+        let rows = rows.min((MOST_BYTES / (4 * w * h * columns)).max(1));
+        let blank = ColorImage::filled([w * columns, h * rows], crate::tokens::DARK.well);
+        Atlas {
+            texture: ctx.load_texture("frames", blank, options()),
+            size,
+            columns,
+            slots: vec![None; columns * rows],
+            of: HashMap::new(),
         }
     }
 
-    /// Texture and place of a frame's thumbnail.
-    pub fn get(&mut self, ctx: &Context, index: usize, frame: &Frame) -> (TextureId, Rect) {
-        let size = [frame.width as usize, frame.height as usize];
-        let [columns, rows] = GRID;
-        let atlas = self.atlas.get_or_insert_with(|| {
-            let blank = ColorImage::filled(
-                [size[0] * columns, size[1] * rows],
-                crate::tokens::DARK.well,
-            );
-            ctx.load_texture("thumbnails", blank, options())
+    fn find(&mut self, frame: &Arc<Frame>, now: u64) -> Option<usize> {
+        let at = *self.of.get(&Arc::as_ptr(frame).addr())?;
+        if let Some(slot) = &mut self.slots[at] {
+            slot.used = now;
+        }
+        Some(at)
+    }
+
+    /// Gives the frame a place.
+    fn take(&mut self, frame: &Arc<Frame>, now: u64) -> usize {
+        let used = |s: &usize| self.slots[*s].as_ref().map_or(0, |s| s.used);
+        let at = (0..self.slots.len()).min_by_key(used).unwrap_or(0);
+        if let Some(gone) = &self.slots[at] {
+            self.of.remove(&Arc::as_ptr(&gone.frame).addr());
+        }
+        self.of.insert(Arc::as_ptr(frame).addr(), at);
+        self.slots[at] = Some(Slot {
+            frame: frame.clone(),
+            used: now,
         });
-        self.slots.resize(columns * rows, None);
-        let slot = match self.of.get(&index) {
-            Some(slot) => *slot,
-            None => {
-                let oldest = |s: &usize| self.slots[*s].map_or(0, |(_, used)| used);
-                let slot = (0..self.slots.len()).min_by_key(oldest).unwrap_or(0);
-                if let Some((gone, _)) = self.slots[slot] {
-                    self.of.remove(&gone);
-                }
-                self.of.insert(index, slot);
-                let at = [slot % columns * size[0], slot / columns * size[1]];
-                atlas.set_partial(at, image(frame), options());
-                slot
-            }
-        };
-        self.slots[slot] = Some((index, self.draws));
-        let (w, h) = (1.0 / columns as f32, 1.0 / rows as f32);
-        let corner = pos2((slot % columns) as f32 * w, (slot / columns) as f32 * h);
-        (atlas.id(), Rect::from_min_size(corner, vec2(w, h)))
+        at
+    }
+
+    /// First pixel of a slot.
+    fn corner(&self, slot: usize) -> [usize; 2] {
+        let [w, h] = self.size;
+        [slot % self.columns * w, slot / self.columns * h]
     }
 }
 
-/// The whole of a texture.
-pub const WHOLE: Rect = Rect {
-    min: Pos2::ZERO,
-    max: pos2(1.0, 1.0),
-};
+/// The frames that the window can draw.
+#[derive(Default)]
+pub struct Gallery {
+    atlas: Option<Atlas>,
+    /// The window draws on the device that makes the film.
+    shares: bool,
+    waiting: VecDeque<(Vec<Arc<Frame>>, Pictures)>,
+    arrivals: Vec<Arrival>,
+    passes: u64,
+}
+
+impl Gallery {
+    /// Begins anew on a device, with nothing in its textures. `shares`: the window draws on the one that makes the film.
+    pub fn share(&mut self, shares: bool) {
+        *self = Gallery {
+            shares,
+            passes: self.passes,
+            ..Gallery::default()
+        };
+    }
+
+    /// Takes the pictures of a new chunk, the same as `frames`.
+    pub fn arrive(&mut self, frames: &[Arc<Frame>], pictures: Option<Pictures>) {
+        let Some(pictures) = pictures.filter(|_| self.shares) else {
+            return;
+        };
+        if pictures.frames as usize == frames.len() {
+            self.waiting.push_back((frames.to_vec(), pictures));
+        }
+        if MOST_WAITING < self.waiting.len() {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Begins a pass: what arrived gets its places.
+    pub fn begin(&mut self, ctx: &Context) {
+        self.passes += 1;
+        for (frames, pictures) in std::mem::take(&mut self.waiting) {
+            let size = [pictures.width as usize, pictures.height as usize];
+            let now = self.passes;
+            let atlas = self.atlas(ctx, size);
+            let place = |f: &Arc<Frame>| {
+                let slot = atlas.find(f, now).unwrap_or_else(|| atlas.take(f, now));
+                atlas.corner(slot).map(|v| v as u32)
+            };
+            let places = frames.iter().map(place).collect();
+            let texture = atlas.texture.id();
+            self.arrivals.push(Arrival {
+                texture,
+                pictures,
+                places,
+            });
+        }
+    }
+
+    /// What has to be copied before the pass at hand is drawn.
+    pub fn arrivals(&mut self) -> Vec<Arrival> {
+        std::mem::take(&mut self.arrivals)
+    }
+
+    fn atlas(&mut self, ctx: &Context, size: [usize; 2]) -> &mut Atlas {
+        let old = self.atlas.take().filter(|a| a.size == size);
+        self.atlas
+            .insert(old.unwrap_or_else(|| Atlas::new(ctx, size)))
+    }
+
+    /// Draws a frame.
+    pub fn paint(&mut self, p: &egui::Painter, frame: &Arc<Frame>, rect: Rect, tint: Color32) {
+        let now = self.passes;
+        let size = [frame.width as usize, frame.height as usize];
+        let atlas = self.atlas(p.ctx(), size);
+        let slot = atlas.find(frame, now).unwrap_or_else(|| {
+            let slot = atlas.take(frame, now);
+            let at = atlas.corner(slot);
+            atlas.texture.set_partial(at, image(frame), options());
+            slot
+        });
+        let [w, h] = atlas.texture.size().map(|v| v as f32);
+        let [x, y] = atlas.corner(slot).map(|v| v as f32);
+        let mut uv = Rect::from_min_max(pos2(x, y), pos2(x + size[0] as f32, y + size[1] as f32));
+        if rect.width() * p.ctx().pixels_per_point() < size[0] as f32 {
+            // Linear filtering would draw in what lies beside it.
+            uv = uv.shrink(0.5);
+        }
+        let uv = Rect::from_min_max(
+            pos2(uv.min.x / w, uv.min.y / h),
+            pos2(uv.max.x / w, uv.max.y / h),
+        );
+        p.image(atlas.texture.id(), rect, uv, tint);
+    }
+}
 
 /// A frame as a PNG, enlarged by whole pixels.
 ///
@@ -169,20 +255,25 @@ mod tests {
     }
 
     #[test]
-    fn thumbnails_give_way_to_others_oldest_first() {
+    fn frames_give_way_to_others_oldest_first() {
         let ctx = Context::default();
-        let mut t = Thumbs::default();
-        for i in 0..GRID[0] * GRID[1] {
-            t.begin();
-            t.get(&ctx, i, &frame(1));
-        }
-        t.begin();
-        let first = t.get(&ctx, 0, &frame(1)).1;
-        t.begin();
-        let new = t.get(&ctx, 1000, &frame(1)).1;
-        assert_ne!(first, new, "frame 0 was just drawn");
-        assert!(!t.of.contains_key(&1), "frame 1 was not");
-        t.cut(500);
-        assert!(!t.of.contains_key(&1000) && t.of.contains_key(&0));
+        let mut g = Gallery::default();
+        let frames: Vec<Arc<Frame>> = (0..GRID * GRID + 1).map(|_| Arc::new(frame(1))).collect();
+        let rect = Rect::from_min_size(pos2(0.0, 0.0), egui::vec2(2.0, 1.0));
+        let p = egui::Painter::new(ctx.clone(), egui::LayerId::background(), rect);
+        let draw = |g: &mut Gallery, i: usize| {
+            g.begin(&ctx);
+            g.paint(&p, &frames[i], rect, Color32::WHITE);
+        };
+        (0..GRID * GRID).for_each(|i| draw(&mut g, i));
+        draw(&mut g, 0);
+        draw(&mut g, GRID * GRID);
+        let has = |g: &Gallery, i: usize| {
+            let of = &g.atlas.as_ref().unwrap().of;
+            of.contains_key(&Arc::as_ptr(&frames[i]).addr())
+        };
+        assert!(has(&g, GRID * GRID) && has(&g, 0), "frame 0 was just drawn");
+        assert!(!has(&g, 1), "frame 1 was not");
+        assert_eq!(g.atlas.as_ref().unwrap().of.len(), GRID * GRID);
     }
 }

@@ -9,18 +9,17 @@ use longtake::frame::Frame;
 use longtake::gpu::{Caps, Kind, Select};
 use longtake::media::Recipe;
 use longtake::quality;
-use longtake::rollout::Walk;
-use longtake::rollout::event::{Event, MemoryUse};
+use longtake::rollout::event::{Event, MemoryUse, StageTime, Summary};
+use longtake::rollout::{Drift, DriftSummary, Walk};
 use longtake::world::{Pose, SeedFilm, Step, camera};
 
 use crate::fault::Fault;
 use crate::job::{Job, Width, Widths};
 use crate::memory::{Change, Errors, History, Sample};
-use crate::pictures::{Shown, Thumbs};
+use crate::pictures::Gallery;
 use crate::play::Play;
 use crate::say;
 use crate::versus::{Cost, Report, Versus};
-use crate::watch::Drift;
 use crate::worker::{Begun, Command, Made, Message, Reins, Split};
 
 /// What has to happen outside.
@@ -287,6 +286,8 @@ pub struct WindowTimes {
 pub struct Speed {
     /// The newest chunks' seconds and frames, eight at most.
     recent: Vec<(Split, usize)>,
+    /// Frames of every chunk so far, those that were undone included, its seconds, and the network's own of them.
+    all: (usize, f64, f64),
     /// Main memory.
     pub main_bytes: Option<u64>,
     /// What of it is kept for going back.
@@ -299,6 +300,9 @@ impl Speed {
             self.recent.remove(0);
         }
         self.recent.push((split, frames));
+        self.all.0 += frames;
+        self.all.1 += split.total;
+        self.all.2 += split.denoise + split.cache;
     }
 
     /// Mean seconds of a chunk by phase; `None` before the first.
@@ -370,8 +374,8 @@ pub struct State {
     planned: Option<Job>,
     /// Speed.
     pub speed: Speed,
-    /// Drift.
-    pub drift: Drift,
+    /// The film's stretches beside its beginning.
+    pub drift: Vec<Drift>,
     /// Device in use.
     pub device: DeviceInfo,
     /// Devices there are, by name.
@@ -388,16 +392,10 @@ pub struct State {
     pub note: Note,
     /// Window times.
     pub times: WindowTimes,
-    /// The shown frame's texture.
-    pub shown: Shown,
-    /// The true picture's.
-    pub truth: Shown,
-    /// Textures of what is shown beside it: the other picture, the difference.
-    pub others: [Shown; 2],
+    /// Frames as textures.
+    pub gallery: Gallery,
     /// The difference that is shown, and of which two.
     pub difference: Option<(Arc<Frame>, [Arc<Frame>; 2])>,
-    /// Thumbnails.
-    pub thumbs: Thumbs,
     /// Frame behind the first screen.
     pub still: Option<Arc<Frame>>,
     /// What has to happen outside.
@@ -438,7 +436,7 @@ impl State {
             plan: None,
             planned: None,
             speed: Speed::default(),
-            drift: Drift::default(),
+            drift: Vec::new(),
             device: DeviceInfo::default(),
             devices: Vec::new(),
             reins,
@@ -458,11 +456,8 @@ impl State {
             },
             note: Note::default(),
             times: WindowTimes::default(),
-            shown: Shown::default(),
-            truth: Shown::default(),
-            others: Default::default(),
+            gallery: Gallery::default(),
             difference: None,
-            thumbs: Thumbs::default(),
             still,
             effects: Vec::new(),
             was: None,
@@ -581,9 +576,9 @@ impl State {
             v.cut(made);
         }
         self.kept = self.kept.min(made);
-        self.thumbs.cut(keep);
         self.history.cut(made);
-        self.drift.cut(made);
+        self.drift
+            .retain(|d| (d.first_frame + d.frames) as usize <= made);
         self.play.live(keep);
         self.phase = Phase::GoingBack(0, made);
         self.say(format!("going back to frame {}", self.film.given + made));
@@ -691,6 +686,35 @@ impl State {
             recipe.set("widths", list.collect::<Vec<_>>().join(", "));
         }
         recipe
+    }
+
+    /// The figures that the run ends with. Times of drawing are in none of them, and of phases only the generation is known.
+    pub fn summary(&self) -> Summary {
+        let film = &self.film;
+        let (frames, secs, network) = self.speed.all;
+        let rate = |secs: f64| match 0.0 < secs {
+            true => frames as f64 / secs,
+            false => 0.0,
+        };
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Summary {
+            frames: count(film.made()),
+            given_frames: count(film.given),
+            chunks: count(film.made()).div_ceil(film.chunk_frames.max(1)),
+            fps: rate(secs),
+            fps_model: rate(network),
+            cache_bytes: self.ledger.cache_bytes + self.ledger.spans_bytes,
+            kv: self.kv.as_deref().cloned().unwrap_or_default(),
+            drift: DriftSummary::of(&self.drift),
+            peak_device_bytes: self.ledger.peak_device_bytes,
+            seed: film.job.seed,
+            interrupted: self.phase != Phase::Finished,
+            timings: vec![StageTime {
+                stage: "generate".to_owned(),
+                secs,
+            }],
+            ..Summary::default()
+        }
     }
 
     fn own_frames(&self) -> Vec<Arc<Frame>> {
@@ -895,10 +919,12 @@ impl State {
             Message::Pass(pass, passes) => self.film.pass = (pass, passes),
             Message::Made(made) => self.made(*made),
             Message::Compared(c) => {
+                let own = self.own_frames();
                 // While the film goes back, what comes is still of the way that it leaves.
-                if self.versus.is_some() && !matches!(self.phase, Phase::GoingBack(..)) {
-                    let own = self.own_frames();
-                    self.versus.iter_mut().for_each(|v| v.push(&c, &own));
+                let is_back = matches!(self.phase, Phase::GoingBack(..));
+                if let Some(v) = self.versus.as_mut().filter(|_| !is_back) {
+                    let new = v.push(&c, &own);
+                    self.gallery.arrive(&v.frames[new..], c.pictures);
                 }
             }
             Message::CompareEnded(None) => {}
@@ -1007,9 +1033,8 @@ impl State {
         if let Some(v) = &mut self.versus {
             *v = Versus::default();
         }
-        self.thumbs.cut(0);
         self.history = History::default();
-        self.drift = Drift::default();
+        self.drift.clear();
         self.speed = Speed::default();
         self.kv = None;
         self.errors = None;
@@ -1026,8 +1051,8 @@ impl State {
             self.phase = Phase::Making;
         }
         let n = made.frames.len();
+        let first = self.film.shots.len();
         for ((frame, pose, step), truth) in made.frames.into_iter().zip(made.truth) {
-            self.drift.push(&frame);
             // None where the model's pictures are of another size than the world's.
             let apart = quality::mse(&frame, &truth).ok();
             let truth = apart.map(|mse| (truth, quality::psnr(mse)));
@@ -1039,6 +1064,10 @@ impl State {
                 truth,
             });
         }
+        let new = &self.film.shots[first..];
+        let new: Vec<Arc<Frame>> = new.iter().map(|s| s.frame.clone()).collect();
+        self.gallery.arrive(&new, made.pictures);
+        self.drift.extend(made.drift);
         self.film.hold(&made.held);
         self.film.pass = (0, self.film.steps);
         let halves = [0, 1].map(|tensor: usize| {

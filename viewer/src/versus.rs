@@ -70,8 +70,9 @@ pub struct Versus {
 }
 
 impl Versus {
-    /// Takes a chunk of the film in half floats, beside the film's own made frames.
-    pub fn push(&mut self, c: &Compared, own: &[Arc<Frame>]) {
+    /// Takes a chunk of the film in half floats, beside the film's own made frames; gives the first of its frames that is new.
+    pub fn push(&mut self, c: &Compared, own: &[Arc<Frame>]) -> usize {
+        let before = self.frames.len();
         self.exact.push(&c.kv, c.bytes, c.secs);
         for (i, frame) in c.frames.iter().enumerate() {
             // After going back it is made again from its beginning, to the same bytes: only what is new counts.
@@ -80,6 +81,7 @@ impl Versus {
             }
         }
         self.measure(own);
+        before
     }
 
     /// Compares the frames that both have by now.
@@ -251,6 +253,7 @@ mod tests {
 
     fn chunk(first: usize, v: u8) -> Compared {
         Compared {
+            pictures: None,
             first,
             frames: vec![Frame::clone(&grey(v))],
             kv: KvFigures::default(),

@@ -9,10 +9,11 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::time::Instant;
 
 use longtake::cache::{Held, KvFigures};
+use longtake::decode::Pictures;
 use longtake::frame::Frame;
 use longtake::gpu::{self, Caps, Device, Purpose, Select};
 use longtake::rollout::event::{Event, MemoryUse, PassKind};
-use longtake::rollout::{self, ModelSource, Session, Walk};
+use longtake::rollout::{self, Drift, ModelSource, Session, Walk};
 use longtake::world::{self, OnWall, Path, Pose, SeedFilm, Step};
 
 use crate::fault::Fault;
@@ -101,6 +102,8 @@ pub struct Made {
     pub first: usize,
     /// Its pictures, with where they were taken and what led there.
     pub frames: Vec<(Frame, Pose, Step)>,
+    /// The same on the device; `None` where it lends nothing to a window.
+    pub pictures: Option<Pictures>,
     /// True pictures at those poses, where the walk has them.
     pub truth: Vec<Arc<Frame>>,
     /// Seconds by phase.
@@ -113,6 +116,8 @@ pub struct Made {
     pub kv: KvFigures,
     /// Who is in it.
     pub held: Vec<Held>,
+    /// Stretches of the film that are whole now, beside its beginning.
+    pub drift: Vec<Drift>,
     /// What coding did to it; `None`: not asked for.
     pub errors: Option<Errors>,
     /// Main memory of this process, where it is known.
@@ -128,6 +133,8 @@ pub struct Compared {
     pub first: usize,
     /// Its pictures.
     pub frames: Vec<Frame>,
+    /// The same on the device; `None` where it lends nothing to a window.
+    pub pictures: Option<Pictures>,
     /// Its cache.
     pub kv: KvFigures,
     /// Seconds it took.
@@ -232,11 +239,18 @@ fn undo(step: Step) -> Vec<Step> {
         .collect()
 }
 
+/// Prints an event for programs, as `longtake generate --json` does. `begun`: when the program began.
+pub fn tell(event: &Event, begun: Instant) {
+    let line = event.json_line(begun.elapsed().as_secs_f64());
+    // A reader that went away is no reason to stop the film.
+    let _ = std::io::stdout().write_all(line.as_bytes());
+}
+
 /// Tells the window: a message, and that there is one.
 struct Out {
     messages: SyncSender<Message>,
     wake: Box<dyn Fn() + Send>,
-    json: bool,
+    json: Option<Instant>,
 }
 
 impl Out {
@@ -248,11 +262,8 @@ impl Out {
 
     /// An event for programs, one JSON line.
     fn event(&self, event: &Event) {
-        if self.json
-            && let Ok(line) = serde_json::to_string(event)
-        {
-            // A reader that went away is no reason to stop the film.
-            let _ = writeln!(std::io::stdout(), "{line}");
+        if let Some(begun) = self.json {
+            tell(event, begun);
         }
     }
 }
@@ -266,14 +277,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread on an open device; `select` opens it again where it is lost. `wake` is called after every message; `json`: events also go to standard output.
+    /// Starts the thread on an open device; `select` opens it again where it is lost. `wake` is called after every message; `json`: events also go to standard output, with the time since then.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(
         device: Device,
         select: Select,
-        json: bool,
+        json: Option<Instant>,
         wake: Box<dyn Fn() + Send>,
     ) -> std::io::Result<(Worker, Receiver<Message>)> {
         let (commands, inbox) = sync_channel(64);
@@ -489,6 +500,7 @@ impl Engine {
         twin.held = twin.held.and(Use::of(&self.device).less(before));
         self.out.send(Message::Compared(Box::new(Compared {
             first,
+            pictures: on_device(&twin.session),
             frames: chunk.map_or_else(Vec::new, |c| c.frames),
             kv: twin.session.kv(),
             secs: begun.elapsed().as_secs_f64(),
@@ -809,6 +821,7 @@ impl Run {
     ) -> Result<Option<Made>, rollout::Error> {
         let begun = Instant::now();
         let mut split = Split::default();
+        let mut drift = Vec::new();
         let mut listen = |event: Event| {
             match &event {
                 Event::PassDone {
@@ -831,6 +844,7 @@ impl Run {
                     }
                 }
                 Event::FramesReady { secs, .. } => split.total = *secs,
+                Event::Drift(stretch) => drift.push(Drift::clone(stretch)),
                 Event::Warning { text } => out.send(Message::Warning(text.clone())),
                 _ => {}
             }
@@ -856,6 +870,7 @@ impl Run {
                 .iter()
                 .map(|p| Arc::new(self.film.true_frame(*p)))
                 .collect(),
+            pictures: on_device(&self.session),
             frames: chunk
                 .frames
                 .into_iter()
@@ -868,6 +883,7 @@ impl Run {
             other: self.other.total(),
             kv,
             held: self.session.held(),
+            drift,
             errors: self
                 .measures
                 .then(|| Errors::of(&self.session.span_errors())),
@@ -940,6 +956,15 @@ impl Run {
         run.encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
         Ok(run)
     }
+}
+
+/// The newest chunk's pictures where the window's textures are. Without them the window brings them there from main memory, so
+/// that a failure here is none of the film's; a device that is lost says so in the next chunk.
+fn on_device(session: &Session) -> Option<Pictures> {
+    session.device_pictures().unwrap_or_else(|e| {
+        log::warn!("pictures do not stay on the device: {e}");
+        None
+    })
 }
 
 /// The ledger while a session is busy.

@@ -221,10 +221,18 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
     }
     let after = folder.join("after.png");
     assert!(tool("import", &["-window", "root", after.to_str().unwrap()]).0);
-    tool("xdotool", &["key", "s"]);
-    wait(&events, "another chunk", |e| {
-        (e["event"] == "frames_ready").then_some(())
-    });
+    // The view stands still, at a frame that came into its texture on the device; S saves the same one from main memory.
+    let next = || {
+        wait(&events, "another chunk", |e| {
+            (e["event"] == "frames_ready").then_some(())
+        });
+    };
+    tool("xdotool", &["key", "comma"]);
+    (0..2).for_each(|_| next());
+    let still = folder.join("still.png");
+    assert!(tool("import", &["-window", "root", still.to_str().unwrap()]).0);
+    tool("xdotool", &["key", "s", "End"]);
+    next();
     // Undo leaves a take behind; the film beside itself in 16 bit.
     tool("xdotool", &["key", "ctrl+z"]);
     wait(&events, "the film to be cut back", |e| {
@@ -246,6 +254,16 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
         (e["event"] == "window").then(|| e.clone())
     });
     println!("{times}");
+    let done = wait(&events, "the end", |e| {
+        (e["event"] == "done").then(|| e.clone())
+    });
+    assert!(done["t"].as_f64() >= done["first_frame_secs"].as_f64());
+    assert!(done["frames"].as_u64() > Some(20) && done["fps"].as_f64() > Some(0.0));
+    assert_eq!(
+        (&done["seed"], &done["interrupted"]),
+        (&7.into(), &true.into())
+    );
+    assert_eq!(done["schema"], 1);
     assert!(viewer.0.wait().unwrap().success());
 
     let (before, after) = (Picture::of(&before), Picture::of(&after));
@@ -281,6 +299,12 @@ fn the_window_walks_turns_its_bits_and_shows_it() {
         .filter(|p| p.to_string_lossy().contains("-frame"))
         .collect();
     assert_eq!(saved.len(), 1, "{saved:?}");
-    assert_eq!(Picture::of(&saved[0]).width, 64 * 8);
+    let (saved, still) = (Picture::of(&saved[0]), Picture::of(&still));
+    assert_eq!(saved.width, 64 * 8);
+    // Eleven pixels a pixel in the middle of 920 x 560 below the top bar; the true view and words lie over other parts.
+    for (x, y) in (0..40).flat_map(|x| (12..48).map(move |y| (x, y))) {
+        let shown = still.at(108 + 11 * x + 5, 56 + 11 * y + 5);
+        assert_eq!(shown, saved.at(8 * x + 4, 8 * y + 4), "pixel {x}, {y}");
+    }
     std::fs::remove_dir_all(&folder).ok();
 }

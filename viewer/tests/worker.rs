@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use longtake::cache::Held;
+use longtake::decode::Pictures;
 use longtake::frame::Frame;
-use longtake::gpu::{Device, Select};
+use longtake::gpu::{Device, Purpose, Select};
 use longtake_viewer::job::{Job, Width, Widths};
 use longtake_viewer::worker::{Command, Made, Message, Worker};
 
@@ -19,7 +20,7 @@ fn on_device() -> Option<(Worker, std::sync::mpsc::Receiver<Message>, Device)> {
     let select = Select::default();
     match Device::open(&select) {
         Ok(device) => {
-            let started = Worker::start(device.clone(), select, false, Box::new(|| {}));
+            let started = Worker::start(device.clone(), select, None, Box::new(|| {}));
             let (worker, messages) = started.unwrap();
             Some((worker, messages, device))
         }
@@ -103,6 +104,47 @@ fn going_back_and_the_same_way_again_gives_the_same_bytes() {
         let again = made(&messages);
         assert_eq!(&again.frames[0].0, frame);
     }
+}
+
+#[test]
+fn the_pictures_on_the_device_are_the_frames() {
+    let Some((worker, messages, device)) = on_device() else {
+        return;
+    };
+    assert!(worker.send(Command::Start(job(2))));
+    worker.send(Command::Compare(true));
+    let check = |frame: &Frame, pictures: Option<Pictures>| {
+        let pictures = pictures.expect("this device lends");
+        assert_eq!((pictures.frames, pictures.width), (1, frame.width));
+        let words = device.read_all(&pictures.words).unwrap();
+        let rows = words.chunks_exact(pictures.row_bytes() as usize / 4);
+        let pixels = rows.flat_map(|row| &row[..frame.width as usize]);
+        let rgb: Vec<u8> = pixels
+            .flat_map(|p| p.to_le_bytes().into_iter().take(3))
+            .collect();
+        assert_eq!(&rgb, &frame.rgb);
+    };
+    let (mut own, mut other) = (0, 0);
+    while own < 2 || other < 2 {
+        match messages.recv_timeout(Duration::from_secs(300)).unwrap() {
+            Message::Made(mut chunk) => {
+                check(&chunk.frames[0].0, chunk.pictures.take());
+                own += 1;
+            }
+            Message::Compared(mut chunk) => {
+                check(&chunk.frames[0], chunk.pictures.take());
+                other += 1;
+            }
+            Message::Fault(fault) => panic!("{fault:?}"),
+            _ => {}
+        }
+    }
+    let ledger = device.ledger();
+    assert_eq!(
+        ledger.bytes(Purpose::Viewer),
+        0,
+        "booked while they are held"
+    );
 }
 
 #[test]

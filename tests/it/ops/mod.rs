@@ -19,6 +19,7 @@ mod patch;
 mod pixel_attention;
 mod properties;
 mod relative_attention;
+mod rgba;
 mod rms_norm;
 mod rope;
 mod silu;

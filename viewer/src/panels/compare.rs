@@ -9,7 +9,6 @@ use egui::{
 use longtake::compare;
 use longtake::frame::Frame;
 
-use crate::pictures::WHOLE;
 use crate::say;
 use crate::state::State;
 use crate::tokens::{self, Tokens};
@@ -25,7 +24,7 @@ const MOST_POINTS: usize = 1024;
 struct Picture {
     title: String,
     remark: String,
-    texture: Option<egui::TextureId>,
+    frame: Option<Arc<Frame>>,
 }
 
 /// The film against itself in half floats.
@@ -54,9 +53,8 @@ pub fn show(ui: &mut Ui, s: &mut State, area: Rect) {
         remark: s.history.last().map_or(String::new(), |x| {
             format!("{:.2} bits · {}", x.bits_per_element, say::bytes(x.cache()))
         }),
-        texture: own.map(|f| s.shown.texture(ui.ctx(), &f)),
+        frame: own,
     };
-    let [left, right] = &mut s.others;
     let reference = Picture {
         title: "The same in 16 bit".to_owned(),
         remark: match v.frames.len() {
@@ -65,7 +63,7 @@ pub fn show(ui: &mut Ui, s: &mut State, area: Rect) {
             }
             _ => say::bytes(v.exact.cache()),
         },
-        texture: exact.map(|f| left.texture(ui.ctx(), &f)),
+        frame: exact,
     };
     let apart = Picture {
         title: format!("Difference × {}", compare::GAIN),
@@ -74,7 +72,7 @@ pub fn show(ui: &mut Ui, s: &mut State, area: Rect) {
             Some(q) => format!("{:.1} dB", q.psnr),
             None => say::UNKNOWN.to_owned(),
         },
-        texture: difference.map(|f| right.texture(ui.ctx(), &f)),
+        frame: difference,
     };
     let pair = match v.swapped {
         true => [coded, reference],
@@ -124,7 +122,7 @@ pub fn take(ui: &mut Ui, s: &mut State, area: Rect) {
         Picture {
             title: "This film".to_owned(),
             remark: name(&shot),
-            texture: shot.map(|x| s.shown.texture(ui.ctx(), &x.frame)),
+            frame: shot.map(|x| x.frame),
         },
         Picture {
             title: format!("Take {}", i + 1),
@@ -132,7 +130,7 @@ pub fn take(ui: &mut Ui, s: &mut State, area: Rect) {
                 true => "the same up to here".to_owned(),
                 false => name(&other),
             },
-            texture: other.map(|x| s.others[0].texture(ui.ctx(), &x.frame)),
+            frame: other.map(|x| x.frame),
         },
     ];
     // In the middle of what is left, with the line of buttons.
@@ -194,7 +192,7 @@ fn fit(ui: &Ui, s: &State, inner: Rect, high: f32, n: usize) -> egui::Vec2 {
 }
 
 /// Pictures side by side at one whole multiple of their pixels; gives where they end.
-fn row(ui: &mut Ui, s: &State, inner: Rect, high: f32, pictures: &[Picture]) -> f32 {
+fn row(ui: &mut Ui, s: &mut State, inner: Rect, high: f32, pictures: &[Picture]) -> f32 {
     let t = tokens::of(ui);
     let n = pictures.len() as f32;
     let ppp = ui.pixels_per_point();
@@ -224,10 +222,8 @@ fn row(ui: &mut Ui, s: &State, inner: Rect, high: f32, pictures: &[Picture]) -> 
             t.weak,
         );
         p.rect_filled(rect, 0.0, tokens::DARK.stage);
-        match picture.texture {
-            Some(texture) => {
-                p.image(texture, rect, WHOLE, Color32::WHITE);
-            }
+        match &picture.frame {
+            Some(frame) => s.gallery.paint(p, frame, rect, Color32::WHITE),
             None => {
                 p.text(
                     rect.center(),

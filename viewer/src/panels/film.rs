@@ -5,7 +5,6 @@ use egui::{
     StrokeKind, TextStyle, Ui, UiBuilder, WidgetInfo, pos2, vec2,
 };
 
-use crate::pictures::WHOLE;
 use crate::state::{Phase, State, Zoom};
 use crate::tokens;
 use crate::widgets::keycap;
@@ -55,7 +54,6 @@ pub fn show(ui: &mut Ui, s: &mut State) {
         true => enlarged(rect, area, s.zoom),
         false => rect,
     };
-    let texture = s.shown.texture(ui.ctx(), &frame);
     let tint = match s.phase {
         Phase::Empty | Phase::Failed(_) => 72,
         Phase::Loading(..) if s.is_empty() => 72,
@@ -63,7 +61,8 @@ pub fn show(ui: &mut Ui, s: &mut State) {
     };
     let inside = ui.painter().with_clip_rect(area);
     inside.rect_filled(rect, 0.0, tokens::DARK.stage);
-    inside.image(texture, rect, WHOLE, Color32::from_gray(tint));
+    let tint = Color32::from_gray(tint);
+    s.gallery.paint(&inside, &frame, rect, tint);
     drive(ui, s, &response);
     if is_plain {
         look(ui, s, &response, rect, area);
@@ -258,11 +257,10 @@ fn truth(ui: &mut Ui, s: &mut State, film: Rect) {
         return;
     }
     let rect = Rect::from_min_size(film.max - outer - vec2(12.0, 12.0), outer).round();
-    let texture = s.truth.texture(ui.ctx(), &frame);
     let p = ui.painter();
     p.rect_filled(rect, 6.0, tokens::OVER_FILM);
     let picture = Rect::from_min_size(rect.min + vec2(4.0, 4.0), size);
-    p.image(texture, picture, WHOLE, Color32::WHITE);
+    s.gallery.paint(p, &frame, picture, Color32::WHITE);
     let db = match db.is_finite() {
         true => format!("{db:.1} dB"),
         false => "same bytes".to_owned(),

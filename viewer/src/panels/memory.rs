@@ -6,6 +6,7 @@ use egui::{
 };
 use longtake::rollout::event::Event;
 
+use crate::drift;
 use crate::memory::Part;
 use crate::say;
 use crate::state::{Phase, State};
@@ -47,7 +48,7 @@ pub fn show(ui: &mut Ui, s: &mut State, narrow: bool) {
             speed(ui, s);
             if !narrow {
                 divider(ui);
-                drift(ui, s);
+                meter(ui, s);
                 divider(ui);
                 layers(ui, s);
             }
@@ -346,17 +347,17 @@ fn speed(ui: &mut Ui, s: &State) {
     row(ui, "Main memory", &main, false);
 }
 
-fn drift(ui: &mut Ui, s: &mut State) {
+fn meter(ui: &mut Ui, s: &mut State) {
     let t = tokens::of(ui);
-    let trends = s.drift.trends();
+    let trends = drift::trends(&s.drift);
     let outside: Vec<&str> = trends
         .iter()
         .filter(|x| x.outside)
         .map(|x| x.name)
         .collect();
     let remark = match (trends.is_empty(), outside.is_empty()) {
-        (true, _) => "from the ninth frame on".to_owned(),
-        (_, true) => "in the range of the first 10 s".to_owned(),
+        (true, _) => "nothing to compare yet".to_owned(),
+        (_, true) => "in the range of its beginning".to_owned(),
         _ => format!("{} out of range", outside.join(", ").to_lowercase()),
     };
     fold(ui, "Drift", &remark, &mut s.show.drift);
@@ -376,11 +377,11 @@ fn drift(ui: &mut Ui, s: &mut State) {
             t.text,
         );
         let plot = Rect::from_min_max(rect.min + vec2(86.0, 3.0), rect.max - vec2(66.0, 3.0));
-        let low = trend.values.iter().copied().fold(trend.band.0, f32::min);
-        let high = trend.values.iter().copied().fold(trend.band.1, f32::max);
+        let low = trend.values.iter().copied().fold(trend.range.0, f64::min);
+        let high = trend.values.iter().copied().fold(trend.range.1, f64::max);
         let span = (high - low).max(1e-3);
-        let y = |v: f32| plot.bottom() - (v - low) / span * plot.height();
-        let band = Rect::from_x_y_ranges(plot.x_range(), y(trend.band.1)..=y(trend.band.0));
+        let y = |v: f64| plot.bottom() - ((v - low) / span) as f32 * plot.height();
+        let band = Rect::from_x_y_ranges(plot.x_range(), y(trend.range.1)..=y(trend.range.0));
         p.rect_filled(band, 1.0, t.control[0]);
         let every = trend.values.len().div_ceil(128).max(1);
         let n = trend.values.len().max(2) - 1;

@@ -24,6 +24,7 @@ use crate::tokens;
 /// Shows the whole window. `secs`: time since the last pass.
 pub fn show(ui: &mut Ui, s: &mut State, secs: f64) {
     crate::keys::read(ui.ctx(), s);
+    s.gallery.begin(ui.ctx());
     let fps = f64::from(s.film.fps.max(1));
     let n = s.len();
     if let Phase::Loading(done, _) = s.phase {

@@ -310,7 +310,6 @@ fn ruler(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
 }
 
 fn thumbs(ui: &Ui, s: &mut State, strip: &Strip, row: Rect) {
-    s.thumbs.begin();
     let n = s.film.shots.len();
     let end = strip.x(n as f32).min(row.right());
     let p = ui
@@ -321,9 +320,8 @@ fn thumbs(ui: &Ui, s: &mut State, strip: &Strip, row: Rect) {
         // The frame in the middle of the thumbnail, so that it says what lies below it.
         let frame = strip.frame((x + 32.0).min(end)).min(n - 1);
         let shot = &s.film.shots[frame];
-        let (texture, uv) = s.thumbs.get(ui.ctx(), frame, &shot.frame);
         let rect = Rect::from_min_size(pos2(x, row.top()), vec2(64.0, 48.0));
-        p.image(texture, rect, uv, Color32::WHITE);
+        s.gallery.paint(&p, &shot.frame, rect, Color32::WHITE);
         x += 65.0;
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use longtake::cache::{Held, KvFigures};
 use longtake::rollout::event::{Event, MemoryUse};
+use longtake::rollout::{Drift, Look};
 use longtake::world::SeedFilm;
 use longtake_viewer::job::{Job, Width, Widths};
 use longtake_viewer::memory::Errors;
@@ -105,6 +106,7 @@ pub fn compared(made: usize) -> State {
         s.hear(Message::Compared(Box::new(Compared {
             first: i,
             frames: vec![frame],
+            pictures: None,
             kv: figures(&[Held {
                 frames: 0..(s.job.given + i) as i64,
                 bits: None,
@@ -145,6 +147,7 @@ pub fn running(made: usize) -> State {
             first: i,
             truth: vec![Arc::new(frames[given + i].0.clone())],
             frames: vec![(frame, pose, film.steps[given + i - 1])],
+            pictures: None,
             split: Split {
                 denoise: 0.081,
                 cache: 0.040,
@@ -155,6 +158,7 @@ pub fn running(made: usize) -> State {
             other: 0,
             kv,
             held,
+            drift: stretch(i + 1).into_iter().collect(),
             errors: Some(Errors {
                 by_layer: (0..LAYERS)
                     .map(|l| [0.061 + 0.007 * l as f64, 0.094 - 0.003 * l as f64])
@@ -196,6 +200,33 @@ fn held(job: &Job, given: usize, made: usize) -> Vec<Held> {
         bits: None,
     });
     held
+}
+
+/// What the engine would say after so many made frames, in stretches of eight.
+fn stretch(made: usize) -> Option<Drift> {
+    let look = |k: f64| Look {
+        color: [112.0 + 9.0 * k, 104.0 - 2.0 * k, 97.0],
+        contrast: 41.0 - 3.0 * k,
+        sharpness: 310.0 + 40.0 * k,
+    };
+    let n = made / 8;
+    (2 <= n && made.is_multiple_of(8)).then(|| Drift {
+        first_frame: made as u32 - 8,
+        frames: 8,
+        look: look(0.25 * n as f64 - 0.4 + 0.3 * (n % 3) as f64),
+        start: look(0.0),
+        low: Look {
+            color: [76.0, 68.0, 60.0],
+            contrast: 24.0,
+            sharpness: 120.0,
+        },
+        high: Look {
+            color: [148.0, 140.0, 132.0],
+            contrast: 58.0,
+            sharpness: 540.0,
+        },
+        left: Vec::new(),
+    })
 }
 
 fn figures(held: &[Held]) -> KvFigures {
