@@ -384,8 +384,7 @@ pub(super) struct NetworkArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "KV cache")]
 pub(super) struct KvArgs {
-    /// off (f16) f32 bf16; int2 int3 int4 int8; qvg-int2 qvg-int4 qvg-pro qvg-pro-int4; rtn- kivi- quarot- with int2
-    /// or int4 [default: off]
+    /// off f32 bf16; int2 int3 int4 int8; qvg- rtn- kivi- quarot-int2; qvg-pro
     #[arg(long, value_name = "TYPE", aliases = ["kv-bits", "kv-cache-quant", "cache-type"], env = "LONGTAKE_KV")]
     pub(super) kv: Option<KvName>,
     /// Keys alone

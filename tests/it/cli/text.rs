@@ -197,7 +197,7 @@ fn either_decoder_makes_the_pictures_and_is_kept_in_the_recipe() {
     };
     film(&["-o", "small.y4m"]);
     film(&["-o", "own.y4m", "--decoder", "wan"]);
-    generate(&scratch, &["--from", "own.y4m", "-o", "again.y4m"]).ok();
+    generate(&scratch, &["--from", "own.json", "-o", "again.y4m"]).ok();
     let read = |name: &str| fs::read(scratch.path(name)).unwrap();
     assert_eq!(read("small.y4m").len(), read("own.y4m").len());
     assert!(read("small.y4m") != read("own.y4m"));
