@@ -1,4 +1,4 @@
-//! Pixel worlds: the latents are the picture, RGB in -1..=1, channel first. Source: the demo world's README.
+//! Pixel worlds: the latents are the picture, RGB in -1..=1, channel first. Source: `train/model.py`.
 
 use super::{Decoder, Error};
 use crate::frame::Frame;

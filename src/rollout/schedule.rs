@@ -1,4 +1,4 @@
-//! Timesteps, sigmas, and what follows each denoising pass. Source: SELF-FORCING 6.1, 6.2; the demo world's README.
+//! Timesteps, sigmas, and what follows each denoising pass. Source: SELF-FORCING 6.1, 6.2; `train/film.py`.
 
 use crate::model::config::{DitConfig, Prediction, SamplerConfig};
 
