@@ -20,6 +20,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
     // Planes hold whole rows, so rows count on from frame to frame.
     let row = i / params.width;
     let red = i / params.plane * 3u * params.plane + i % params.plane;
-    let rgb = level(x[red]) | level(x[red + params.plane]) << 8u | level(x[red + 2u * params.plane]) << 16u;
+    let rgb = level(x[red]) | (level(x[red + params.plane]) << 8u) | (level(x[red + 2u * params.plane]) << 16u);
     y[row * params.row + i % params.width] = rgb | 0xff000000u;
 }
