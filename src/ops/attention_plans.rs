@@ -50,7 +50,11 @@ pub fn attention_plan(caps: &Caps, split: RopeSplit, rows: &Rows, n_queries: usi
 /// What of a page's rows the text of a kernel depends on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
-    Plain(KvFormat),
+    Plain {
+        format: KvFormat,
+        /// The last row stands for several: text whose padding is one row.
+        merged: bool,
+    },
     Coded {
         k: Coding,
         v: Coding,
@@ -72,7 +76,14 @@ impl Form {
             }
         };
         match rows {
-            Rows::Plain(format) | Rows::Merged { format, .. } => Form::Plain(*format),
+            Rows::Plain(format) => Form::Plain {
+                format: *format,
+                merged: false,
+            },
+            Rows::Merged { format, .. } => Form::Plain {
+                format: *format,
+                merged: true,
+            },
             Rows::Coded { k, v, bias } => Form::Coded {
                 k: as_read(&k.coding),
                 v: as_read(&v.coding),
@@ -99,7 +110,9 @@ fn as_read(c: &Coding) -> Coding {
 
 fn knobs(caps: &Caps, split: RopeSplit, form: &Form, per_lane: u32) -> Vec<Knob> {
     let mut all = match form {
-        Form::Plain(format) => vec![("FORMAT", format.code())],
+        Form::Plain { format, merged } => {
+            vec![("FORMAT", format.code()), ("MERGED", u32::from(*merged))]
+        }
         Form::Coded { k, v, bias, .. } => {
             vec![("K", k.number()), ("V", v.number()), ("BIAS", *bias as u32)]
         }
@@ -190,8 +203,10 @@ pub(super) fn plans(caps: &Caps) -> Vec<Vec<Knob>> {
     for head_dim in HEAD_DIMS {
         for format in KvFormat::ALL {
             let split = RopeSplit::wan(head_dim);
-            let one = |n: &u32| knobs(caps, split, &Form::Plain(format), *n);
-            all.extend(counts(caps, head_dim).iter().map(one));
+            for merged in [false, true] {
+                let one = |n: &u32| knobs(caps, split, &Form::Plain { format, merged }, *n);
+                all.extend(counts(caps, head_dim).iter().map(one));
+            }
         }
     }
     all

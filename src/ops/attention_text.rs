@@ -18,7 +18,11 @@ fn staged(quads: u32) -> u32 {
 /// Form of the rows behind a binding.
 #[derive(Clone, Copy)]
 enum Rows {
-    Plain(KvFormat),
+    Plain {
+        format: KvFormat,
+        /// The last row of a page of one frame stands for several.
+        merged: bool,
+    },
     Coded {
         k: Coding,
         v: Coding,
@@ -52,7 +56,10 @@ impl Shape {
                     found.map_or(0, |(_, held)| *held)
                 }),
             },
-            false => Rows::Plain(KvFormat::from_code(knob(knobs, "FORMAT"))),
+            false => Rows::Plain {
+                format: KvFormat::from_code(knob(knobs, "FORMAT")),
+                merged: knob(knobs, "MERGED") == 1,
+            },
         };
         Shape {
             rows,
@@ -81,7 +88,7 @@ struct Params {
     n_frames: u32, tokens_per_frame: u32, cols: u32,
     rows_at: u32, cols_at: u32, frames_at: u32, row_quads: u32, col_quads: u32, frame_quads: u32,
     rope: u32, first: u32, last: u32, lane_quads: u32, lanes: u32, scale: f32, // lane_quads: quads of a lane's queries; lanes of a subgroup
-    last_bias: f32, // added to the scores of a frame's last key
+    last_bias: f32, // of merged rows: added to the scores of a frame's last key
     rows: u32, // of a head in a span; then the planes of K's and V's spans, in words
     k_words: u32, k_scales: u32, k_zeros: u32, k_ids: u32, k_cents: u32, k_n_cents: u32, k_heads: u32, k_groups: u32, k_stages: u32,
     v_words: u32, v_scales: u32, v_zeros: u32, v_ids: u32, v_cents: u32, v_n_cents: u32, v_heads: u32, v_groups: u32, v_stages: u32,
@@ -107,7 +114,7 @@ fn turned(x: vec4<f32>, a: vec2<f32>, b: vec2<f32>) -> vec4<f32> {
         };
         match self.rows {
             // [slot, token, head, head_dim]
-            Rows::Plain(format) => {
+            Rows::Plain { format, .. } => {
                 let word = word(format, self.quads);
                 let both = storage(3, "k", word) + &storage(4, "v", word);
                 text.replace("K_AND_V\n", &both) + quad_fn(format)
@@ -835,7 +842,7 @@ fn softmax(t: &mut String, quads: u32, j: u32, n: u32) {
 /// Loads the quads of one key or value of the lane into `{name}0..`.
 fn load(t: &mut String, s: &Shape, name: &str, keyword: &str, lanes: u32) {
     let format = match s.rows {
-        Rows::Plain(format) => format,
+        Rows::Plain { format, .. } => format,
         Rows::Coded { k, v, held, .. } => {
             let (c, held) = match name {
                 "k" => (&k, held[0]),
@@ -929,7 +936,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     };
     queries.begin(&mut t, &format!("tile * {}u + lane", lanes * per_lane));
     let fix = match s.rows {
-        Rows::Plain(_) => BiasFix::Off,
+        Rows::Plain { .. } => BiasFix::Off,
         Rows::Coded { bias, .. } => bias,
     };
     let mut blocks = 0;
@@ -952,7 +959,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     }
     t += FRAMES;
     match &s.rows {
-        Rows::Plain(_) => t += FIRST_TOKEN,
+        Rows::Plain { .. } => t += FIRST_TOKEN,
         Rows::Coded { k, v, bias, held } => {
             frame_of_span(&mut t, k, v, *bias, s.quads, per_lane);
             if *held != [0; 2] {
@@ -966,7 +973,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     );
     t += "            let token = min(t0 + lane, params.tokens_per_frame - 1u);\n";
     match s.rows {
-        Rows::Plain(_) => {
+        Rows::Plain { .. } => {
             let _ = writeln!(
                 t,
                 "            let at = ((first_token + token) * params.n_heads + head) * {}u;",
@@ -1009,11 +1016,16 @@ fn scores(t: &mut String, s: &Shape, lanes: u32, per_lane: u32, fix: BiasFix, bl
         }
     }
     t.push_str("            for (var l = 0u; l < params.lanes; l++) {\n");
-    // Sums begin with it, so that it costs nothing where it is 0.
-    t.push_str("                let last = vec4<f32>(select(0.0, params.last_bias, t0 + l + 1u == params.tokens_per_frame), 0.0, 0.0, 0.0);\n");
+    let merged = matches!(s.rows, Rows::Plain { merged: true, .. });
+    let start = if merged {
+        t.push_str("                let last = vec4<f32>(select(0.0, params.last_bias, t0 + l + 1u == params.tokens_per_frame), 0.0, 0.0, 0.0);\n");
+        "last"
+    } else {
+        "vec4<f32>(0.0)"
+    };
     for at in at_once(per_lane) {
         for j in at.clone() {
-            let _ = writeln!(t, "                var p{j} = last;");
+            let _ = writeln!(t, "                var p{j} = {start};");
         }
         for i in 0..s.quads {
             let b = format!("b{i}_{}", at.start);
@@ -1159,7 +1171,7 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
     }
     t += FRAMES;
     match &s.rows {
-        Rows::Plain(_) => t += FIRST_TOKEN,
+        Rows::Plain { .. } => t += FIRST_TOKEN,
         Rows::Coded { k, v, bias, .. } => frame_of_span(&mut t, k, v, *bias, quads, 1),
     }
     let _ = writeln!(
@@ -1176,7 +1188,7 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
         "                let i = e % {quads}u;\n                let token = min(t0 + e / {quads}u, params.tokens_per_frame - 1u);"
     );
     match &s.rows {
-        Rows::Plain(format) => {
+        Rows::Plain { format, .. } => {
             let _ = writeln!(
                 t,
                 "                let at = ((first_token + token) * params.n_heads + head) * {quads}u + i;"
@@ -1232,6 +1244,16 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
             .map(|b| format!(" - e0_{b} * steps[key * {gains}u + {b}u]"))
             .collect(),
     };
+    let last = match s.rows {
+        Rows::Plain { merged: true, .. } => {
+            "if t0 + n_keys == params.tokens_per_frame {
+                let last = (n_keys - 1u) * 64u + lane;
+                scores[last] += params.last_bias;
+                most = max(most, scores[last]);
+            }"
+        }
+        _ => "",
+    };
     let _ = writeln!(
         t,
         "            let n_keys = min({staged}u, params.tokens_per_frame - t0);
@@ -1242,11 +1264,7 @@ fn angle(pair: u32, frame_at: u32, token: u32) -> vec2<f32> {{
                 scores[key * 64u + lane] = score;
                 most = max(most, score);
             }}
-            if params.last_bias != 0.0 && t0 + n_keys == params.tokens_per_frame {{
-                let last = (n_keys - 1u) * 64u + lane;
-                scores[last] += params.last_bias;
-                most = max(most, scores[last]);
-            }}
+            {last}
             let shrink = exp(m0 - most); m0 = most; l0 *= shrink;"
     );
     for i in 0..quads {
