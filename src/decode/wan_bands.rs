@@ -95,14 +95,14 @@ mod tests {
         let wrong_inside = |rows: usize, n: usize, planned: &[usize]| {
             bands(rows, n, planned).iter().any(|band| {
                 let mut good: Vec<bool> = vec![true; rows];
-                for stage in 1..REACH.len() {
+                for (stage, reach) in REACH.iter().enumerate().skip(1) {
                     let (all, now) = (rows << stage, &band.rows[stage]);
                     let before = band.rows[stage - 1].start;
                     let doubled = |row: usize| good.get((row / 2).wrapping_sub(before)).copied();
                     let near = |row: usize| row.saturating_sub(1)..(row + 2).min(all);
                     let up = |row: usize| near(row).all(|r| doubled(r).unwrap_or(false));
                     let mut here: Vec<bool> = now.clone().map(up).collect();
-                    for _ in 0..REACH[stage] {
+                    for _ in 0..*reach {
                         let at = |row: usize| here.get(row.wrapping_sub(now.start)).copied();
                         let conv = |row: usize| near(row).all(|r| at(r).unwrap_or(false));
                         here = now.clone().map(conv).collect();

@@ -45,6 +45,7 @@ fn a_plan_cuts_the_large_decoder_where_memory_is_short() {
         let found = json(&ask(&format!("--json --max-vram {memory}")));
         (found["needs"].clone(), found["fits"].clone())
     };
+    let stated = |bytes: u64| format!("{}M", bytes as f64 / f64::from(1u32 << 20));
     let bytes = |needs: &serde_json::Value, name: &str| needs[name].as_u64().unwrap();
     let (whole, fits) = needs("100G");
     assert_eq!((bytes(&whole, "decoder_bands"), fits), (1, true.into()));
@@ -53,7 +54,7 @@ fn a_plan_cuts_the_large_decoder_where_memory_is_short() {
     let (mut before, mut n) = (whole, 1);
     while n < 16 {
         let peak = bytes(&before["memory"], "peak_device_bytes");
-        let (cut, fits) = needs(&format!("{}", peak - 1));
+        let (cut, fits) = needs(&stated(peak - 1));
         assert_eq!(fits, true, "{cut}");
         assert!(bytes(&cut["memory"], "peak_device_bytes") < peak);
         assert!(bytes(&cut, "decoder_bytes") < bytes(&before, "decoder_bytes"));
@@ -64,7 +65,7 @@ fn a_plan_cuts_the_large_decoder_where_memory_is_short() {
         before = cut;
     }
     let peak = bytes(&before["memory"], "peak_device_bytes");
-    let text = ask(&format!("--max-vram {peak}"));
+    let text = ask(&format!("--max-vram {}", stated(peak)));
     assert!(text.contains("wan in 16 bands of rows"), "{text}");
 }
 
