@@ -1,6 +1,6 @@
 // conv_tap.wgsl: what one frame of the past gives to a causal convolution: side x side taps over some of its input
 // channels, zeros around the picture. One workgroup 32 pixels and 32 outputs, an invocation 4 x 4 of them. With SHIFT 1
-// every source pixel stands for 2 x 2.                                                 Twin: src/ops/conv_tap.rs
+// every source pixel stands for 2 x 2, and y may be some of the rows of that.         Twin: src/ops/conv_tap.rs
 //   y = (add? y) + w[time] * x + bias?
 //#include "lib/grid.wgsl"
 const WG: u32 = 64u;
@@ -14,6 +14,7 @@ struct Params {
     x_quads: u32, y_quads: u32, k_quads: u32, // quads: channels / 4, of the buffers and of the matrix' inputs
     first_in: u32, first_out: u32, bias_at: u32, // quads: where the buffers' channels begin in w, and in bias
     side: u32, shift: u32, add: u32, bias: u32,
+    first_row: u32, from_height: u32, // of x as it is scaled: where y's rows begin, and all rows
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec2<u32>>;       // [pixel, channel], 2 or 4 channels an element
@@ -61,11 +62,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
                 // Pixels four elements after each other, so that neighbours load neighbours.
                 let pixel = first_pixel + e / DEEP;
                 // One (with a side of 1: none) more than the place, so that it stays positive.
-                let r = pixel / params.width + tap / params.side;
+                let r = params.first_row + pixel / params.width + tap / params.side;
                 let s = pixel % params.width + tap % params.side;
                 let edge = params.side / 2u;
                 var v = vec4<f32>(0.0);
-                if pixel < n_pixels && c + q < params.x_quads && r >= edge && s >= edge && r < params.height + edge && s < params.width + edge {
+                if pixel < n_pixels && c + q < params.x_quads && r >= edge && s >= edge && r < params.from_height + edge && s < params.width + edge {
                     let source = ((r - edge) >> params.shift) * from_width + ((s - edge) >> params.shift);
                     v = x_at(source * params.x_quads + c + q);
                 }

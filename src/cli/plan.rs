@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use longtake::cache::Policy;
-use longtake::decode::{DecoderShape, TaehvShape};
+use longtake::decode::{DecoderShape, TaehvShape, WanOptions, WanShape};
 use longtake::gpu::{Caps, Device};
 use longtake::model::config::DitConfig;
 use longtake::model::preset::Preset;
@@ -16,7 +16,7 @@ use longtake::text::Umt5Config;
 use longtake::world::film::DEFAULT_GIVEN;
 use serde_json::{Value, json};
 
-use super::args::{KvArgs, LengthArgs, NetworkArgs, Voice};
+use super::args::{DecoderArg, KvArgs, LengthArgs, NetworkArgs, Precision, Voice};
 use super::budget::Budget;
 use super::fault::Fault;
 use super::job::{self, Kv};
@@ -65,6 +65,15 @@ pub(super) struct PlanArgs {
         help_heading = "Model"
     )]
     pub(super) size: Option<Size>,
+    /// What makes a text model's pictures: taehv, wan [default: taehv]
+    #[arg(
+        long,
+        value_name = "NAME",
+        hide_possible_values = true,
+        env = "LONGTAKE_DECODER",
+        help_heading = "Model"
+    )]
+    pub(super) decoder: Option<DecoderArg>,
     /// True frames that a film of a demo world starts from [default: 48]
     #[arg(long, value_name = "N", env = "LONGTAKE_GIVEN", help_heading = "Model")]
     pub(super) given: Option<u32>,
@@ -112,6 +121,7 @@ struct Subject {
     sink: u32,
     policy: Policy,
     is_text: bool,
+    decoder: DecoderShape,
 }
 
 /// Prints the plan. That a film does not fit is an answer and no failure.
@@ -227,6 +237,26 @@ impl Subject {
             ))
             .into());
         }
+        let decoder = match (is_text, args.decoder) {
+            (false, None) => DecoderShape::Pixels,
+            (false, Some(_)) => {
+                return Err(Fault::Usage(format!(
+                    "--decoder: latents of {name} are its pictures; only text models have one"
+                ))
+                .into());
+            }
+            (true, Some(DecoderArg::Wan)) => {
+                let options = WanOptions {
+                    format: match args.network.weights {
+                        Some(Precision::F32) => WeightFormat::F32,
+                        _ => WeightFormat::F16,
+                    },
+                    ..WanOptions::default()
+                };
+                DecoderShape::Wan(WanShape::published(), options)
+            }
+            (true, _) => DecoderShape::Taehv(TaehvShape::published()),
+        };
         let policy = preset.map(Preset::policy).unwrap_or_default();
         let latents = latents(&args.length, &model, is_text)?;
         Ok(Subject {
@@ -245,6 +275,7 @@ impl Subject {
             name,
             model,
             is_text,
+            decoder,
         })
     }
 
@@ -256,10 +287,7 @@ impl Subject {
             model: &self.model,
             given: self.given,
             frames: self.latents,
-            decoder: match self.is_text {
-                true => DecoderShape::Taehv(TaehvShape::published()),
-                false => DecoderShape::Pixels,
-            },
+            decoder: self.decoder.clone(),
             text_encoder_bytes: match self.is_text {
                 true => text.weights + text.activations,
                 false => 0,
@@ -375,7 +403,14 @@ impl Told<'_> {
             ("read back", n.staging_bytes, "for a moment".to_owned()),
         ];
         if 0 < n.decoder_bytes {
-            let what = "taehv: among weights and activations".to_owned();
+            let name = s.decoder.name();
+            let what = match n.decoder_bands {
+                1 => format!("{name}: among weights and activations"),
+                bands => format!(
+                    "{name} in {bands} bands of rows: among weights and activations; {} of the past wait on the host",
+                    say::mib(n.decoder_host_bytes)
+                ),
+            };
             rows.push(("(decoder)", n.decoder_bytes, what));
         }
         if 0 < n.text_encoder_bytes {

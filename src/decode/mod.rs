@@ -5,7 +5,10 @@ mod pixel;
 mod taehv;
 mod taehv_shape;
 mod wan;
+mod wan_bands;
+mod wan_load;
 mod wan_shape;
+mod wan_stage;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -60,6 +63,10 @@ pub enum DecoderShape {
 pub struct DecoderNeeds {
     /// Channels of the latents.
     pub channels: usize,
+    /// Bands of rows that a picture is made in, one after the other.
+    pub bands: usize,
+    /// Bytes that wait on the host meanwhile.
+    pub host_bytes: u64,
     /// Pixels of a latent's side.
     pub cell_px: u32,
     /// Pictures of a latent frame behind the film's first.
@@ -92,6 +99,8 @@ impl DecoderShape {
         match self {
             Self::Pixels => DecoderNeeds {
                 channels: pixel::CHANNELS,
+                bands: 1,
+                host_bytes: 0,
                 cell_px: 1,
                 cell_frames: 1,
                 weights_bytes: 0,
@@ -101,8 +110,26 @@ impl DecoderShape {
                 flop: 0.0,
             },
             Self::Taehv(shape) => shape.needs(grid),
-            Self::Wan(shape, options) => shape.needs(grid, options.format),
+            Self::Wan(shape, options) => shape.needs(grid, options),
         }
+    }
+}
+
+impl DecoderShape {
+    /// The same in more bands, fewest first, for pictures of `grid` latent rows and columns: less memory, more work, the same
+    /// pictures. Nothing where a decoder is not cut.
+    pub fn smaller(&self, grid: (usize, usize)) -> impl Iterator<Item = DecoderShape> {
+        let wan = match self {
+            Self::Wan(shape, options) => Some((shape, options)),
+            _ => None,
+        };
+        wan.into_iter().flat_map(move |(shape, options)| {
+            let more = wan_bands::ladder(grid.0).filter(|n| options.bands < *n);
+            more.map(|bands| {
+                let options = WanOptions { bands, ..*options };
+                Self::Wan(shape.clone(), options)
+            })
+        })
     }
 }
 
@@ -119,18 +146,26 @@ impl DecoderSource {
         })
     }
 
-    /// The decoder, for pictures of `grid` latent rows and columns.
+    /// The decoder, for pictures of `grid` latent rows and columns in so many bands ([`DecoderNeeds::bands`]).
     ///
     /// # Errors
     /// Tensors missing or of other shapes; pictures beyond a binding; no device memory.
-    pub fn load(&self, device: &Device, grid: (usize, usize)) -> Result<Box<dyn Decoder>, Error> {
+    pub fn load(
+        &self,
+        device: &Device,
+        grid: (usize, usize),
+        bands: usize,
+    ) -> Result<Box<dyn Decoder>, Error> {
         Ok(match self {
             Self::Pixels => Box::new(pixel::Pixels {
                 height: grid.0 as u32,
                 width: grid.1 as u32,
             }),
             Self::Taehv(weights) => Box::new(Taehv::load(device, weights, grid)?),
-            Self::Wan(weights, options) => Box::new(WanVae::load(device, weights, grid, options)?),
+            Self::Wan(weights, options) => {
+                let options = WanOptions { bands, ..*options };
+                Box::new(WanVae::load(device, weights, grid, &options)?)
+            }
         })
     }
 }

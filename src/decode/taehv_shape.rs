@@ -76,6 +76,8 @@ impl TaehvShape {
     pub fn needs(&self, grid: (usize, usize)) -> DecoderNeeds {
         let mut all = Sum(DecoderNeeds {
             channels: self.channels,
+            bands: 1,
+            host_bytes: 0,
             cell_px: 1 << self.grows.len(),
             cell_frames: self.grows.iter().product::<usize>() as u32,
             weights_bytes: 0,

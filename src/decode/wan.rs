@@ -3,17 +3,21 @@
 //! A film's first latent frame gives one picture, every later one four, whatever the calls. Pictures lie channels fastest, and
 //! are cut by channels into buffers where a frame outgrows a binding. Stages run frame by frame, the first frame down to its
 //! pixels before the second, so that each resolution needs room for one.
+//!
+//! Where memory is short, what comes behind the first resolution is made in bands of rows, each over all latent frames of a call
+//! before the next: the device has room for one band and its past, and the past of the others waits on the host. Keeping all of
+//! it on the device would save little, since it is two thirds of what the decoder takes.
 //! Source: SELF-FORCING 7.
 
 use super::taehv::{Watch, transposed};
-use super::wan_shape::{ATTENTION, LATENT, StageShape, WanOptions, WanShape, groups, refuse};
+use super::wan_bands::Band;
+use super::wan_load::Loader;
+use super::wan_shape::{ATTENTION, LATENT, SLICE_BYTES, WanOptions, WanShape};
+use super::wan_stage::{Conv, Picture, Stage, convolve, prepare};
 use super::{Decoder, Error};
 use crate::frame::Frame;
-use crate::gpu::{Buffer, Device, Purpose, Recorder};
-use crate::ops::{
-    ChannelNorm, ConvTap, PixelAttention, TapMatrix, TapSizes, WeightFormat, channel_norm,
-    conv_tap, pixel_attention,
-};
+use crate::gpu::{Buffer, Device, Recorder};
+use crate::ops::Doubled;
 use crate::weights::Weights;
 
 /// Pixels of a latent's side.
@@ -40,206 +44,22 @@ pub struct WanVae {
     stages: Vec<Stage>,
     head: (Buffer<f32>, Conv),
     rgb: Picture,
+    bands: Vec<Band>,
+    /// The band whose past is on the device.
+    at_hand: usize,
+    /// By band, every buffer of its past; of the band at hand none.
+    waiting: Vec<Vec<Vec<u32>>>,
     /// Latent frames decoded.
     n_latents: usize,
 }
 
-/// One frame: `[pixel, channel]`, as many channels in every buffer.
-#[derive(Debug)]
-struct Picture {
-    parts: Vec<Buffer<u32>>,
-    channels: usize,
-    format: WeightFormat,
-}
-
-/// A convolution and the frames that it has seen, the oldest first.
-#[derive(Debug)]
-struct Conv {
-    matrix: TapMatrix,
-    past: Vec<Picture>,
-}
-
-#[derive(Debug)]
-struct Stage {
-    /// Columns and rows.
-    size: (usize, usize),
-    blocks: Vec<(&'static str, Block)>,
-    up: Option<Up>,
-    /// What comes in, where the blocks are of another width.
-    input: Option<Picture>,
-    x: Picture,
-    inner: Picture,
-    /// What a convolution takes: of the blocks' width, and of the input's where that is another.
-    now: Vec<Picture>,
-    sums: Buffer<f32>,
-}
-
-#[derive(Debug)]
-enum Block {
-    Residual {
-        gammas: [Buffer<f32>; 2],
-        convs: Box<[Conv; 2]>,
-        shortcut: Option<TapMatrix>,
-    },
-    Attention {
-        gamma: Buffer<f32>,
-        to_qkv: TapMatrix,
-        proj: TapMatrix,
-        qkv: [Picture; 3],
-    },
-}
-
-#[derive(Debug)]
-struct Up {
-    name: &'static str,
-    time: Option<Conv>,
-    conv: TapMatrix,
-}
-
-struct Loader<'a> {
-    device: &'a Device,
-    weights: &'a Weights,
-    format: WeightFormat,
-    /// Bytes beyond which a picture is cut.
-    limit: u64,
-}
-
-impl Loader<'_> {
-    /// Values of a tensor that must be `len` long.
-    fn values(&self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
-        let values = self.weights.require(name)?.to_f32()?;
-        if values.len() == len {
-            Ok(values)
-        } else {
-            refuse(self.weights, name)
-        }
-    }
-
-    fn gamma(&self, layer: &str, n: usize) -> Result<Buffer<f32>, Error> {
-        let values = self.values(&format!("decoder.{layer}.gamma"), n)?;
-        Ok(self.device.upload(Purpose::Weights, "wan vae", &values)?)
-    }
-
-    fn matrix(&self, layer: &str, sizes: TapSizes) -> Result<TapMatrix, Error> {
-        let n = sizes.n * sizes.k * sizes.times * sizes.side * sizes.side;
-        let values = self.values(&format!("decoder.{layer}.weight"), n)?;
-        let mut bias = self.values(&format!("decoder.{layer}.bias"), sizes.n)?;
-        bias.resize(sizes.n_pad(), 0.0);
-        let format = self.format;
-        let words = format.pack(&sizes.pack(&values));
-        Ok(TapMatrix {
-            weight: self.device.upload(Purpose::Weights, "wan vae", &words)?,
-            bias: self.device.upload(Purpose::Weights, "wan vae", &bias)?,
-            sizes,
-            format,
-        })
-    }
-
-    /// A convolution with an empty past of pictures.
-    fn conv(&self, layer: &str, sizes: TapSizes, pixels: usize) -> Result<Conv, Error> {
-        let past = (1..sizes.times).map(|_| self.kept(sizes.k, pixels));
-        Ok(Conv {
-            matrix: self.matrix(layer, sizes)?,
-            past: past.collect::<Result<_, _>>()?,
-        })
-    }
-
-    fn picture(
-        &self,
-        channels: usize,
-        pixels: usize,
-        format: WeightFormat,
-    ) -> Result<Picture, Error> {
-        // Pictures of a size are cut alike, whatever their storage.
-        let n = groups(channels, pixels, self.limit);
-        let words = format.packed_bytes(channels / n * pixels) / 4;
-        let part = |_| (self.device).zeros(Purpose::Activations, "wan vae", words);
-        Ok(Picture {
-            parts: (0..n).map(part).collect::<Result<_, _>>()?,
-            channels,
-            format,
-        })
-    }
-
-    fn plain(&self, channels: usize, pixels: usize) -> Result<Picture, Error> {
-        self.picture(channels, pixels, WeightFormat::F32)
-    }
-
-    fn kept(&self, channels: usize, pixels: usize) -> Result<Picture, Error> {
-        self.picture(channels, pixels, self.format)
-    }
-
-    fn block(
-        &self,
-        name: &'static str,
-        (from, wide): (usize, usize),
-        pixels: usize,
-    ) -> Result<Block, Error> {
-        let part = |part: &str| format!("{name}.{part}");
-        let taps = |n, k, times, side| TapSizes { n, k, times, side };
-        if name == ATTENTION {
-            let one = || self.plain(wide, pixels);
-            return Ok(Block::Attention {
-                gamma: self.gamma(&part("norm"), wide)?,
-                to_qkv: self.matrix(&part("to_qkv"), taps(3 * wide, wide, 1, 1))?,
-                proj: self.matrix(&part("proj"), taps(wide, wide, 1, 1))?,
-                qkv: [one()?, one()?, one()?],
-            });
-        }
-        let shortcut = (from != wide)
-            .then(|| self.matrix(&part("shortcut"), taps(wide, from, 1, 1)))
-            .transpose()?;
-        Ok(Block::Residual {
-            gammas: [
-                self.gamma(&part("residual.0"), from)?,
-                self.gamma(&part("residual.3"), wide)?,
-            ],
-            convs: Box::new([
-                self.conv(&part("residual.2"), taps(wide, from, 3, 3), pixels)?,
-                self.conv(&part("residual.6"), taps(wide, wide, 3, 3), pixels)?,
-            ]),
-            shortcut,
-        })
-    }
-
-    fn stage(&self, shape: &StageShape, size: (usize, usize)) -> Result<Stage, Error> {
-        let pixels = size.0 * size.1;
-        let [from, wide] = shape.widths;
-        let mut width = from;
-        let mut blocks = Vec::new();
-        for name in shape.blocks {
-            blocks.push((*name, self.block(name, (width, wide), pixels)?));
-            width = wide;
-        }
-        let up = match shape.up {
-            None => None,
-            Some(up) => {
-                let layer = |part: &str| format!("{}.{part}", up.name);
-                let time = |sizes| self.conv(&layer("time_conv"), sizes, pixels);
-                Some(Up {
-                    name: up.name,
-                    time: up.time.map(time).transpose()?,
-                    conv: self.matrix(&layer("resample.1"), up.conv)?,
-                })
-            }
-        };
-        let mut now = vec![self.kept(wide, pixels)?];
-        let mut input = None;
-        if from != wide {
-            now.push(self.kept(from, pixels)?);
-            input = Some(self.plain(from, pixels)?);
-        }
-        Ok(Stage {
-            size,
-            blocks,
-            up,
-            input,
-            x: self.plain(wide, pixels)?,
-            inner: self.plain(wide, pixels)?,
-            now,
-            sums: (self.device).zeros(Purpose::Activations, "wan vae", pixels)?,
-        })
-    }
+/// What comes out of the resolutions.
+#[derive(Debug, Default)]
+struct Made {
+    /// Of the first one, where several bands go on from it: a frame's buffers, and whether it is the film's first.
+    handed: Vec<(bool, Vec<Vec<u32>>)>,
+    /// Of the last one: pictures `[channel, row, column]` of the band at hand.
+    frames: Vec<Vec<f32>>,
 }
 
 impl WanVae {
@@ -266,15 +86,16 @@ impl WanVae {
             limit: u64::MAX,
             ..l
         };
+        let room = shape.room(grid, options.bands);
         let mut stages = Vec::new();
         for (i, s) in shape.stages.iter().enumerate() {
             let attends = s.blocks.contains(&ATTENTION);
             let loader = if attends { &whole } else { &l };
-            stages.push(loader.stage(s, shape.size(grid, i))?);
+            stages.push(loader.stage(s, shape.size(grid, i), room[i])?);
         }
-        let pixels = grid.0 * grid.1;
-        let (width, height) = stages[stages.len() - 1].size;
-        Ok(WanVae {
+        let (pixels, picture) = (room[0], room[stages.len() - 1]);
+        let bands = shape.bands(grid, options.bands);
+        let mut decoder = WanVae {
             device: device.clone(),
             grid,
             mix: (
@@ -286,23 +107,160 @@ impl WanVae {
             stages,
             head: (
                 l.gamma("head.0", shape.head.k)?,
-                l.conv("head.2", shape.head, width * height)?,
+                l.conv("head.2", shape.head, picture)?,
             ),
-            rgb: l.plain(shape.head.n_pad(), width * height)?,
+            rgb: l.plain(shape.head.n_pad(), picture)?,
+            waiting: vec![Vec::new(); bands.len()],
+            bands,
+            at_hand: 0,
             n_latents: 0,
-        })
+        };
+        let empty: Vec<usize> = decoder.cut_past().map(Buffer::len).collect();
+        for past in &mut decoder.waiting[1..] {
+            *past = empty.iter().map(|n| vec![0; *n]).collect();
+        }
+        decoder.take_sizes(0);
+        Ok(decoder)
     }
 
-    /// The frames of one latent frame, `[channel, row, column]` each, before they are cut to -1..=1.
+    /// The frames of latent frames, `[channel, row, column]` each, before they are cut to -1..=1. Whoever watches sees layers
+    /// behind the first resolution only where there is one band.
     ///
     /// # Errors
     /// The device failed.
     ///
     /// # Panics
-    /// When the latent is not one frame: a bug in the caller.
-    pub fn raw(&mut self, latent: &[f32], mut watch: Watch<'_>) -> Result<Vec<Vec<f32>>, Error> {
+    /// When the latents are no whole frames: a bug in the caller.
+    pub fn raw(&mut self, latents: &[f32], mut watch: Watch<'_>) -> Result<Vec<Vec<f32>>, Error> {
+        let one = LATENT * self.grid.0 * self.grid.1;
+        assert!(latents.len().is_multiple_of(one), "whole latent frames");
+        let mut made = Made::default();
+        for latent in latents.chunks_exact(one) {
+            self.latent(latent, &mut made, &mut watch)?;
+        }
+        let Made { handed, mut frames } = made;
+        if self.bands.len() == 1 {
+            return Ok(frames);
+        }
+        // To and fro, so that a call begins with the band that the one before ended with.
+        let mut order: Vec<usize> = (0..self.bands.len()).collect();
+        if self.at_hand != 0 {
+            order.reverse();
+        }
+        let (width, height) = (SCALE * self.grid.1, SCALE * self.grid.0);
+        for band in order {
+            self.take(band)?;
+            let mut made = Made::default();
+            for (is_first, parts) in &handed {
+                let device = self.device.clone();
+                self.stages[0].inner.write(&device, parts);
+                self.double(device.recorder(), 0, true, *is_first, &mut made, &mut None)?;
+            }
+            let own = &self.bands[band].own;
+            frames.resize_with(made.frames.len(), || vec![0.0; 3 * width * height]);
+            for (frame, part) in frames.iter_mut().zip(&made.frames) {
+                set_rows(frame, part, SCALE * own.start, width, height);
+            }
+        }
+        Ok(frames)
+    }
+
+    /// What a convolution over time keeps of the two frames before, `[channel, frame, row, column]`, by its place among
+    /// these convolutions. `None` behind the last.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn past(&self, slot: usize) -> Result<Option<Vec<f32>>, Error> {
+        let last = self.stages.len() - 1;
+        let mut all = vec![(&self.first, 0)];
+        for (i, s) in self.stages.iter().enumerate() {
+            all.extend(s.convs().map(|c| (c, i)));
+        }
+        all.push((&self.head.1, last));
+        let Some(&(conv, stage)) = all.get(slot) else {
+            return Ok(None);
+        };
+        let behind_cut = all[..slot].iter().filter(|(_, stage)| 0 < *stage);
+        let mut buffer: usize = behind_cut
+            .flat_map(|(c, _)| &c.past)
+            .map(Picture::cuts)
+            .sum();
+        let (width, height) = (self.grid.1 << stage, self.grid.0 << stage);
+        let mut frames = Vec::new();
+        for picture in &conv.past {
+            let mut frame = vec![0.0; picture.channels * width * height];
+            for (i, band) in self.bands.iter().enumerate() {
+                let rows = match stage {
+                    0 => 0..height,
+                    _ => band.own_at(stage),
+                };
+                let pixels = rows.start * width..rows.end * width;
+                let n = pixels.len();
+                let parts = match stage == 0 || i == self.at_hand {
+                    true => picture.read(&self.device, pixels)?,
+                    false => picture.cut(&self.waiting[i][buffer..][..picture.cuts()], pixels),
+                };
+                let from = if stage == 0 {
+                    0
+                } else {
+                    band.own.start << stage
+                };
+                set_rows(&mut frame, &picture.planes(&parts, n), from, width, height);
+            }
+            buffer += picture.cuts();
+            frames.push(frame);
+        }
+        let pixels = width * height;
+        let channels = 0..conv.matrix.sizes.k;
+        let plane = |c: usize| frames.iter().flat_map(move |f| &f[c * pixels..][..pixels]);
+        Ok(Some(channels.flat_map(plane).copied().collect()))
+    }
+
+    /// The buffers of a band's past, in a fixed order.
+    fn cut_past(&self) -> impl Iterator<Item = &Buffer<u32>> {
+        let convs = self.stages[1..].iter().flat_map(Stage::convs);
+        let convs = convs.chain([&self.head.1]);
+        convs.flat_map(|c| &c.past).flat_map(|p| &p.parts)
+    }
+
+    /// Makes a band the one at hand. Slice by slice, so that copies on their way are small: reading one waits for the one written
+    /// before.
+    fn take(&mut self, band: usize) -> Result<(), Error> {
+        if band == self.at_hand {
+            return Ok(());
+        }
+        let coming = std::mem::take(&mut self.waiting[band]);
+        let mut leaving = Vec::with_capacity(coming.len());
+        for (buffer, words) in self.cut_past().zip(&coming) {
+            let mut old = Vec::with_capacity(words.len());
+            for slice in words.chunks(SLICE_BYTES as usize / 4) {
+                let at = old.len();
+                old.extend(self.device.read(buffer, at..at + slice.len())?);
+                self.device.write(buffer, at, slice);
+            }
+            leaving.push(old);
+        }
+        self.waiting[self.at_hand] = leaving;
+        self.at_hand = band;
+        self.take_sizes(band);
+        Ok(())
+    }
+
+    fn take_sizes(&mut self, band: usize) {
+        for (i, s) in self.stages.iter_mut().enumerate().skip(1) {
+            s.size.1 = self.bands[band].rows[i].len();
+            s.first_row = self.bands[band].first(i);
+        }
+    }
+
+    /// Runs a latent frame through the first resolution, and on where there is one band.
+    fn latent(
+        &mut self,
+        latent: &[f32],
+        made: &mut Made,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), Error> {
         let pixels = self.grid.0 * self.grid.1;
-        assert_eq!(latent.len(), LATENT * pixels, "a latent frame");
         let device = self.device.clone();
         let scaled = |(i, v): (usize, &f32)| {
             let c = i / pixels;
@@ -311,7 +269,7 @@ impl WanVae {
         let scaled: Vec<f32> = latent.iter().enumerate().map(scaled).collect();
         let mixed = mixed(&scaled, &self.mix, pixels);
         let words = (self.latent.format).pack(&transposed(&mixed, LATENT, pixels));
-        if let Some(watch) = &mut watch {
+        if let Some(watch) = watch {
             watch("z_scaled", scaled);
             watch("z_conv2", mixed);
         }
@@ -322,49 +280,18 @@ impl WanVae {
         let to = s.input.as_ref().unwrap_or(&s.x);
         (self.first).run(&mut rec, &mut self.latent, to, s.size, false);
         device.run(rec)?;
-        see(&mut watch, &device, "conv1", to, s.size)?;
-        let mut out = Vec::new();
-        self.stage(0, &mut out, &mut watch)?;
+        see(watch, &device, "conv1", to, s.size)?;
+        self.stage(0, self.n_latents == 0, made, watch)?;
         self.n_latents += 1;
-        Ok(out)
-    }
-
-    /// What a convolution over time keeps of the two frames before, `[channel, frame, row, column]`, by its place among
-    /// these convolutions. `None` behind the last.
-    ///
-    /// # Errors
-    /// The device failed.
-    pub fn past(&self, slot: usize) -> Result<Option<Vec<f32>>, Error> {
-        let mut all = vec![(&self.first, self.stages[0].size)];
-        for s in &self.stages {
-            for (_, block) in &s.blocks {
-                if let Block::Residual { convs, .. } = block {
-                    all.extend(convs.iter().map(|c| (c, s.size)));
-                }
-            }
-            let time = s.up.as_ref().and_then(|u| u.time.as_ref());
-            all.extend(time.map(|c| (c, s.size)));
-        }
-        let last = self.stages[self.stages.len() - 1].size;
-        all.push((&self.head.1, last));
-        let Some((conv, (width, height))) = all.get(slot) else {
-            return Ok(None);
-        };
-        let pixels = width * height;
-        let mut frames = Vec::new();
-        for picture in &conv.past {
-            frames.push(picture.planes(&self.device, pixels)?);
-        }
-        let channels = 0..conv.matrix.sizes.k;
-        let plane = |c: usize| frames.iter().flat_map(move |f| &f[c * pixels..][..pixels]);
-        Ok(Some(channels.flat_map(plane).copied().collect()))
+        Ok(())
     }
 
     /// Runs a stage on its picture, and the later ones on each frame that it becomes.
     fn stage(
         &mut self,
         at: usize,
-        out: &mut Vec<Vec<f32>>,
+        is_first: bool,
+        made: &mut Made,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let device = self.device.clone();
@@ -377,9 +304,8 @@ impl WanVae {
             see(watch, &device, &short(s.blocks[i].0), &s.x, s.size)?;
         }
         if self.stages[at].up.is_none() {
-            return self.pixels(at, out);
+            return self.pixels(at, made);
         }
-        let is_first = self.n_latents == 0;
         let s = &mut self.stages[at];
         let grows = s.up.as_ref().is_some_and(|u| u.time.is_some()) && !is_first;
         if grows {
@@ -389,22 +315,21 @@ impl WanVae {
             device.run(rec)?;
         }
         for frame in 0..if grows { 2 } else { 1 } {
-            let (before, after) = self.stages.split_at(at + 1);
-            let (s, next) = (&before[at], &after[0]);
-            let Some(up) = &s.up else { break };
-            let to = next.input.as_ref().unwrap_or(&next.x);
+            let s = &self.stages[at];
             let mut rec = device.recorder();
             rec.stage("decode");
-            let mut from = &s.x;
-            if let (true, Some(time)) = (grows, &up.time) {
+            if let (true, Some(time)) = (grows, s.up.as_ref().and_then(|u| u.time.as_ref())) {
                 let first = frame * s.x.channels;
                 time.record(&mut rec, &s.now[0], &s.inner, first, s.size, false);
-                from = &s.inner;
             }
-            convolve(&mut rec, &up.conv, &[from], to, 0, next.size, true, false);
-            device.run(rec)?;
-            see(watch, &device, &short(up.name), to, next.size)?;
-            self.stage(at + 1, out, watch)?;
+            if at == 0 && 1 < self.bands.len() {
+                device.run(rec)?;
+                let from = if grows { &s.inner } else { &s.x };
+                let parts = from.read(&device, 0..s.size.0 * s.size.1)?;
+                made.handed.push((is_first, parts));
+                continue;
+            }
+            self.double(rec, at, grows, is_first, made, watch)?;
         }
         let s = &mut self.stages[at];
         if let (true, Some(time)) = (grows, s.up.as_mut().and_then(|u| u.time.as_mut())) {
@@ -413,8 +338,44 @@ impl WanVae {
         Ok(())
     }
 
-    /// The last stage's picture as pixels.
-    fn pixels(&mut self, at: usize, out: &mut Vec<Vec<f32>>) -> Result<(), Error> {
+    /// Doubles what lies in a stage's `inner` or `x`, and runs the later ones on it.
+    fn double(
+        &mut self,
+        mut rec: Recorder<'_>,
+        at: usize,
+        from_inner: bool,
+        is_first: bool,
+        made: &mut Made,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), Error> {
+        let device = self.device.clone();
+        let (before, after) = self.stages.split_at(at + 1);
+        let (s, next) = (&before[at], &after[0]);
+        let Some(up) = &s.up else { return Ok(()) };
+        let from = if from_inner { &s.inner } else { &s.x };
+        let to = next.input.as_ref().unwrap_or(&next.x);
+        let doubled = Some(Doubled {
+            rows: s.size.1,
+            first: next.first_row,
+        });
+        rec.stage("decode");
+        convolve(
+            &mut rec,
+            &up.conv,
+            &[from],
+            to,
+            0,
+            next.size,
+            doubled,
+            false,
+        );
+        device.run(rec)?;
+        see(watch, &device, &short(up.name), to, next.size)?;
+        self.stage(at + 1, is_first, made, watch)
+    }
+
+    /// The last stage's picture as pixels: the rows that are the band's own.
+    fn pixels(&mut self, at: usize, made: &mut Made) -> Result<(), Error> {
         let device = self.device.clone();
         let s = &mut self.stages[at];
         let (gamma, conv) = &mut self.head;
@@ -423,10 +384,12 @@ impl WanVae {
         prepare(&mut rec, &s.x, Some(gamma), &s.sums, &s.now[0], s.size);
         conv.run(&mut rec, &mut s.now[0], &self.rgb, s.size, false);
         device.run(rec)?;
-        let n = s.size.0 * s.size.1;
-        let mut planes = self.rgb.planes(&device, n)?;
+        let own = self.bands[self.at_hand].own_at(at);
+        let own = own.start * s.size.0..own.end * s.size.0;
+        let n = own.len();
+        let mut planes = self.rgb.planes(&self.rgb.read(&device, own)?, n);
         planes.truncate(3 * n);
-        out.push(planes);
+        made.frames.push(planes);
         Ok(())
     }
 }
@@ -438,9 +401,14 @@ impl Decoder for WanVae {
         assert!(latents.len().is_multiple_of(one), "whole latent frames");
         let (width, height) = (SCALE * self.grid.1, SCALE * self.grid.0);
         let level = |v: f32| ((v.clamp(-1.0, 1.0) * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0) as u8;
+        // A past comes from the host and goes there once a call.
+        let at_once = match self.bands.len() {
+            1 => one,
+            _ => latents.len().max(one),
+        };
         let mut frames = Vec::new();
-        for latent in latents.chunks_exact(one) {
-            for planes in self.raw(latent, None)? {
+        for latents in latents.chunks(at_once) {
+            for planes in self.raw(latents, None)? {
                 if planes.iter().any(|v| !v.is_finite()) {
                     return Ok(None);
                 }
@@ -458,191 +426,13 @@ impl Decoder for WanVae {
     }
 }
 
-impl Stage {
-    /// Records block `i`: x becomes its output.
-    fn block(&mut self, rec: &mut Recorder<'_>, i: usize) {
-        let (sums, size) = (&self.sums, self.size);
-        match &mut self.blocks[i].1 {
-            Block::Residual {
-                gammas,
-                convs,
-                shortcut,
-            } => {
-                let [one, two] = &mut **convs;
-                let (from, now) = match (&self.input, shortcut) {
-                    (Some(input), Some(shortcut)) => {
-                        convolve(rec, shortcut, &[input], &self.x, 0, size, false, false);
-                        (input, 1)
-                    }
-                    _ => (&self.x, 0),
-                };
-                let now = &mut self.now[now];
-                prepare(rec, from, Some(&gammas[0]), sums, now, size);
-                one.run(rec, now, &self.inner, size, false);
-                let now = &mut self.now[0];
-                prepare(rec, &self.inner, Some(&gammas[1]), sums, now, size);
-                two.run(rec, now, &self.x, size, true);
-            }
-            Block::Attention {
-                gamma,
-                to_qkv,
-                proj,
-                qkv,
-            } => {
-                let n_pixels = size.0 * size.1;
-                let norm = ChannelNorm {
-                    silu: false,
-                    ..ready(&self.x, Some(gamma), sums, &self.inner, n_pixels)
-                };
-                channel_norm(rec, &norm);
-                for (i, part) in qkv.iter().enumerate() {
-                    let first = i * self.x.channels;
-                    let input = &[&self.inner];
-                    convolve(rec, to_qkv, input, part, first, size, false, false);
-                }
-                let [q, k, v] = &*qkv;
-                let attention = PixelAttention {
-                    q: &q.parts[0],
-                    k: &k.parts[0],
-                    v: &v.parts[0],
-                    out: &self.inner.parts[0],
-                    n_pixels,
-                    channels: self.x.channels,
-                };
-                pixel_attention(rec, &attention);
-                convolve(rec, proj, &[&self.inner], &self.x, 0, size, false, true);
-            }
-        }
+/// Puts some rows of all channels, `[channel, row, column]` both, into a picture, from row `from` on.
+fn set_rows(picture: &mut [f32], part: &[f32], from: usize, width: usize, height: usize) {
+    let channels = picture.chunks_exact_mut(width * height);
+    let n = part.len() / channels.len();
+    for (picture, part) in channels.zip(part.chunks_exact(n)) {
+        picture[from * width..][..n].copy_from_slice(part);
     }
-}
-
-impl Conv {
-    /// Records the convolution of `now` and the past, and keeps `now`, which becomes another picture.
-    fn run(
-        &mut self,
-        rec: &mut Recorder<'_>,
-        now: &mut Picture,
-        y: &Picture,
-        size: (usize, usize),
-        add: bool,
-    ) {
-        self.record(rec, now, y, 0, size, add);
-        self.remember(now);
-    }
-
-    fn record(
-        &self,
-        rec: &mut Recorder<'_>,
-        now: &Picture,
-        y: &Picture,
-        first: usize,
-        size: (usize, usize),
-        add: bool,
-    ) {
-        let mut frames: Vec<&Picture> = self.past.iter().collect();
-        frames.push(now);
-        convolve(rec, &self.matrix, &frames, y, first, size, false, add);
-    }
-
-    /// Keeps `now` in the place of the oldest frame, which nothing needs any more.
-    fn remember(&mut self, now: &mut Picture) {
-        self.past.rotate_left(1);
-        if let Some(oldest) = self.past.last_mut() {
-            std::mem::swap(oldest, now);
-        }
-    }
-}
-
-impl Picture {
-    fn width(&self) -> usize {
-        self.channels / self.parts.len()
-    }
-
-    /// `[channel, row, column]`.
-    fn planes(&self, device: &Device, pixels: usize) -> Result<Vec<f32>, Error> {
-        let mut planes = Vec::with_capacity(self.channels * pixels);
-        for part in &self.parts {
-            let values = self.format.unpack(&device.read_all(part)?);
-            planes.extend(transposed(&values, pixels, self.width()));
-        }
-        Ok(planes)
-    }
-}
-
-/// Records a convolution of `frames`, the oldest first, whose outputs from `first` on are `y`'s channels.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "one call of one kernel, cut into parts"
-)]
-fn convolve(
-    rec: &mut Recorder<'_>,
-    matrix: &TapMatrix,
-    frames: &[&Picture],
-    y: &Picture,
-    first: usize,
-    size: (usize, usize),
-    upscale: bool,
-    add: bool,
-) {
-    for (j, to) in y.parts.iter().enumerate() {
-        let out = first + j * y.width();
-        let mut begun = false;
-        for (time, frame) in frames.iter().enumerate() {
-            for (i, x) in frame.parts.iter().enumerate() {
-                let tap = ConvTap {
-                    x,
-                    x_format: frame.format,
-                    inputs: i * frame.width()..(i + 1) * frame.width(),
-                    matrix,
-                    time,
-                    outputs: out..out + y.width(),
-                    y: to,
-                    size,
-                    upscale,
-                    add: add || begun,
-                    bias: !begun,
-                };
-                conv_tap(rec, &tap);
-                begun = true;
-            }
-        }
-    }
-}
-
-/// What a convolution takes: normed and through SiLU.
-fn ready<'a>(
-    x: &'a Picture,
-    gamma: Option<&'a Buffer<f32>>,
-    sums: &'a Buffer<f32>,
-    y: &'a Picture,
-    n_pixels: usize,
-) -> ChannelNorm<'a> {
-    ChannelNorm {
-        x: x.parts.iter().collect(),
-        gamma,
-        sums,
-        y: y.parts.iter().collect(),
-        y_format: y.format,
-        channels: x.channels,
-        n_pixels,
-        silu: true,
-    }
-}
-
-/// Records what turns `x` into a convolution's `now`: norm and SiLU, or without a norm storage alone.
-fn prepare(
-    rec: &mut Recorder<'_>,
-    x: &Picture,
-    gamma: Option<&Buffer<f32>>,
-    sums: &Buffer<f32>,
-    now: &Picture,
-    size: (usize, usize),
-) {
-    let norm = ChannelNorm {
-        silu: gamma.is_some(),
-        ..ready(x, gamma, sums, now, size.0 * size.1)
-    };
-    channel_norm(rec, &norm);
 }
 
 /// The 1x1 convolution in front, `[channel, pixel]`.
@@ -673,7 +463,8 @@ fn see(
     size: (usize, usize),
 ) -> Result<(), Error> {
     if let Some(watch) = watch {
-        watch(name, picture.planes(device, size.0 * size.1)?);
+        let n = size.0 * size.1;
+        watch(name, picture.planes(&picture.read(device, 0..n)?, n));
     }
     Ok(())
 }

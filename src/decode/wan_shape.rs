@@ -1,5 +1,6 @@
 //! What Wan's decoder is made of, read from its tensors' shapes before anything is uploaded, and the bytes it will take.
 
+use super::wan_bands::{Band, bands};
 use super::{DecoderNeeds, Error};
 use crate::ops::{MAX_PIXEL_CHANNELS, TapSizes, WeightFormat};
 use crate::weights::Weights;
@@ -14,6 +15,9 @@ pub struct WanOptions {
     pub format: WeightFormat,
     /// No buffer of a picture beyond these bytes, where the device would allow it.
     pub largest_bytes: u64,
+    /// Bands of rows that are made one after the other, at most one a latent row. The pictures are those of one band; the device
+    /// holds less of them and of the past, which waits on the host, and edges are computed twice.
+    pub bands: usize,
 }
 
 impl Default for WanOptions {
@@ -21,6 +25,7 @@ impl Default for WanOptions {
         WanOptions {
             format: WeightFormat::F32,
             largest_bytes: u64::MAX,
+            bands: 1,
         }
     }
 }
@@ -34,7 +39,13 @@ pub struct WanBytes {
     pub past: u64,
     /// Pictures, past ones too.
     pub activations: u64,
+    /// The past of the bands that are not at hand, on the host.
+    pub host: u64,
 }
+
+/// Bytes of the past that are on their way at once when another band's turn comes: beyond what is planned, a device holds no
+/// more than this for copies.
+pub(super) const SLICE_BYTES: u64 = 16 << 20;
 
 /// Layers at one resolution.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,6 +146,26 @@ pub(super) fn groups(channels: usize, pixels: usize, limit: u64) -> usize {
 }
 
 impl WanShape {
+    /// Wan 2.1's, as published. Source: SELF-FORCING 7.3.
+    #[must_use]
+    pub fn published() -> WanShape {
+        let widths = [[384, 384], [192, 384], [192, 192], [96, 96]];
+        let stage = |i: usize| StageShape {
+            widths: widths[i],
+            blocks: BLOCKS[i],
+            up: UPS.get(i).map(|(name, grows)| UpShape {
+                name,
+                conv: taps(widths[i + 1][0], widths[i][1], 1, 3),
+                time: grows.then(|| taps(2 * widths[i][1], widths[i][1], 3, 1)),
+            }),
+        };
+        WanShape {
+            stages: (0..widths.len()).map(stage).collect(),
+            first: taps(384, LATENT, 3, 3),
+            head: taps(3, 96, 3, 3),
+        }
+    }
+
     /// Reads the shapes of all convolutions and holds them to each other.
     ///
     /// # Errors
@@ -196,17 +227,37 @@ impl WanShape {
         (grid.1 << stage, grid.0 << stage)
     }
 
+    /// The bands of pictures of `grid` latent rows and columns.
+    pub(super) fn bands(&self, grid: (usize, usize), n: usize) -> Vec<Band> {
+        let last = self.stages.len() - 1;
+        let convs = |s: &StageShape| s.convs().iter().filter(|(_, c)| c.side == 3).count();
+        let reach = self.stages.iter().map(convs).enumerate();
+        let reach: Vec<usize> = reach.map(|(i, n)| n + usize::from(i == last)).collect();
+        bands(grid.0, n, &reach)
+    }
+
+    /// Pixels that each resolution has room for: those of the largest band.
+    pub(super) fn room(&self, grid: (usize, usize), n: usize) -> Vec<usize> {
+        let all = self.bands(grid, n);
+        let rows = |stage: usize| all.iter().map(|b| b.rows[stage].len()).max();
+        let pixels = |stage| self.size(grid, stage).0 * rows(stage).unwrap_or(0);
+        (0..self.stages.len()).map(pixels).collect()
+    }
+
     /// What the decoder will take on a device for latents of `grid` rows and columns; a test holds it to the ledger.
-    pub fn bytes(&self, grid: (usize, usize), format: WeightFormat) -> WanBytes {
+    pub fn bytes(&self, grid: (usize, usize), options: &WanOptions) -> WanBytes {
+        let format = options.format;
+        let room = self.room(grid, options.bands);
         let kept = |channels: usize, pixels: usize| format.packed_bytes(channels * pixels) as u64;
         let plain = |channels: usize, pixels: usize| (channels * pixels) as u64 * 4;
         // Cutting pictures into buffers changes no sum.
         let mut convs = vec![self.first, self.head];
         let (mut gammas, mut past, mut now) = (self.head.k, 0, 0);
+        // Of the first resolution, which is not cut.
+        let mut whole_past = 0;
         let frames = |c: &TapSizes| c.times as u64 - 1;
         for (i, s) in self.stages.iter().enumerate() {
-            let (width, height) = self.size(grid, i);
-            let pixels = width * height;
+            let pixels = room[i];
             let [from, wide] = s.widths;
             now += 2 * plain(wide, pixels) + kept(wide, pixels) + plain(1, pixels);
             if from != wide {
@@ -226,6 +277,7 @@ impl WanShape {
             if i == 0 {
                 past += frames(&self.first) * kept(self.first.k, pixels);
                 now += kept(self.first.k, pixels);
+                whole_past = past;
             }
             if i + 1 == self.stages.len() {
                 past += frames(&self.head) * kept(self.head.k, pixels);
@@ -236,18 +288,18 @@ impl WanShape {
             weights: convs.iter().map(|c| c.bytes(format)).sum::<u64>() + gammas as u64 * 4,
             past,
             activations: past + now,
+            host: (self.bands(grid, options.bands).len() as u64 - 1) * (past - whole_past),
         }
     }
 
     /// What a film takes of a device, and of what latents.
     #[must_use]
-    pub fn needs(&self, grid: (usize, usize), format: WeightFormat) -> DecoderNeeds {
-        let bytes = self.bytes(grid, format);
+    pub fn needs(&self, grid: (usize, usize), options: &WanOptions) -> DecoderNeeds {
+        let format = options.format;
+        let bytes = self.bytes(grid, options);
         let last = self.stages.len() - 1;
-        let pixels = |stage: usize| {
-            let (width, height) = self.size(grid, stage);
-            (width * height) as u64
-        };
+        let room = self.room(grid, options.bands);
+        let n_bands = self.bands(grid, options.bands).len();
         let (mut convs, mut frames) = (vec![self.first, self.head], 1);
         for s in &self.stages {
             convs.extend(s.convs().into_iter().map(|(_, c)| c));
@@ -260,26 +312,61 @@ impl WanShape {
         // Pictures are cut to what a binding takes, but for those that attention sees.
         let attended = self.stages.iter().enumerate();
         let attended = attended.filter(|(_, s)| s.blocks.contains(&ATTENTION));
-        let attended = attended.map(|(i, s)| 4 * pixels(i) * s.widths[1] as u64);
+        let attended = attended.map(|(i, s)| 4 * (room[i] * s.widths[1]) as u64);
         DecoderNeeds {
+            bands: n_bands,
+            host_bytes: bytes.host,
             channels: LATENT,
             cell_px: 1 << last,
             cell_frames: frames,
             weights_bytes: bytes.weights,
             activations_bytes: bytes.activations,
-            read_bytes: 4 * pixels(last) * self.head.n_pad() as u64,
+            read_bytes: self.read_bytes(grid, options),
             largest_bytes: attended.max().unwrap_or(0).max(weights),
-            flop: 2.0 * self.multiply_adds(grid),
+            flop: 2.0 * self.multiply_adds(grid, options.bands),
         }
     }
 
-    /// Multiply-adds of a latent frame after the film's first, by rows and columns of latents.
-    pub fn multiply_adds(&self, grid: (usize, usize)) -> f64 {
+    /// The largest read-back: pixels of a band, and with several of them what the first resolution gives and the past.
+    fn read_bytes(&self, grid: (usize, usize), options: &WanOptions) -> u64 {
+        let last = self.stages.len() - 1;
+        let all = self.bands(grid, options.bands);
+        let own = all.iter().map(|b| b.own.len() << last).max().unwrap_or(0);
+        let pixels = (self.size(grid, last).0 * own * self.head.n_pad()) as u64 * 4;
+        if all.len() == 1 {
+            return pixels;
+        }
+        let room = self.room(grid, options.bands);
+        let wide = self.stages[0].widths[1];
+        let mut largest = WeightFormat::F32.packed_bytes(wide * room[0]) as u64;
+        for (i, s) in self.stages.iter().enumerate().skip(1) {
+            let mut past: Vec<TapSizes> = s.convs().into_iter().map(|(_, c)| c).collect();
+            past.extend(s.up.and_then(|u| u.time));
+            past.extend((i == last).then_some(self.head));
+            for c in past.iter().filter(|c| c.times > 1) {
+                let parts = groups(c.k, room[i], options.largest_bytes);
+                let part = options.format.packed_bytes(c.k / parts * room[i]) as u64;
+                largest = largest.max(part);
+            }
+        }
+        pixels.max(largest.min(SLICE_BYTES))
+    }
+
+    /// Multiply-adds of a latent frame after the film's first, by rows and columns of latents, in so many bands.
+    pub fn multiply_adds(&self, grid: (usize, usize), bands: usize) -> f64 {
+        let all = self.bands(grid, bands);
+        let pixels_of = |stage: usize| {
+            let (width, height) = self.size(grid, stage);
+            // The first resolution is computed once.
+            match stage {
+                0 => width * height,
+                _ => width * all.iter().map(|b| b.rows[stage].len()).sum::<usize>(),
+            }
+        };
         let (mut sum, mut frames) = (0.0, 1.0);
         let macs = |c: &TapSizes| (c.n * c.k * c.times * c.side * c.side) as f64;
         for (i, s) in self.stages.iter().enumerate() {
-            let (width, height) = self.size(grid, i);
-            let pixels = (width * height) as f64;
+            let pixels = pixels_of(i) as f64;
             let mut of_pixel: f64 = s.convs().iter().map(|(_, c)| macs(c)).sum();
             if i == 0 {
                 of_pixel += macs(&self.first);
@@ -296,7 +383,8 @@ impl WanShape {
             if time.is_some() {
                 frames *= 2.0;
             }
-            sum += s.up.map_or(0.0, |u| 4.0 * pixels * frames * macs(&u.conv));
+            sum +=
+                s.up.map_or(0.0, |u| pixels_of(i + 1) as f64 * frames * macs(&u.conv));
         }
         sum
     }
@@ -339,28 +427,28 @@ mod tests {
     /// The published decoder at 480 x 832.
     #[test]
     fn bytes_and_work_of_the_published_decoder() {
-        let widths = [[384, 384], [192, 384], [192, 192], [96, 96]];
-        let stage = |i: usize| StageShape {
-            widths: widths[i],
-            blocks: BLOCKS[i],
-            up: UPS.get(i).map(|(name, grows)| UpShape {
-                name,
-                conv: taps(widths[i + 1][0], widths[i][1], 1, 3),
-                time: grows.then(|| taps(2 * widths[i][1], widths[i][1], 3, 1)),
-            }),
+        let shape = WanShape::published();
+        let layout = |format, bands| WanOptions {
+            format,
+            bands,
+            ..WanOptions::default()
         };
-        let shape = WanShape {
-            stages: (0..4).map(stage).collect(),
-            first: taps(384, LATENT, 3, 3),
-            head: taps(3, 96, 3, 3),
-        };
-        let half = shape.bytes((60, 104), WeightFormat::F16);
-        let full = shape.bytes((60, 104), WeightFormat::F32);
+        let half = shape.bytes((60, 104), &layout(WeightFormat::F16, 1));
+        let full = shape.bytes((60, 104), &layout(WeightFormat::F32, 1));
         // SELF-FORCING 7.5: values of all caches, and multiply-adds counted twice.
         assert_eq!((half.past, full.past), (2 * 944_286_720, 4 * 944_286_720));
         let total = |b: WanBytes| b.weights + b.activations;
         assert_eq!((total(half), total(full)), (2_796_315_280, 4_980_205_456));
-        let flop = 2.0 * shape.multiply_adds((60, 104));
+        let flop = 2.0 * shape.multiply_adds((60, 104), 1);
         assert!((13.5e12..13.65e12).contains(&flop), "{flop}");
+        // Every step of the ladder takes less of the device and more work.
+        let mut before = (total(half), flop);
+        for bands in super::super::wan_bands::ladder(60) {
+            let bytes = shape.bytes((60, 104), &layout(WeightFormat::F16, bands));
+            let flop = 2.0 * shape.multiply_adds((60, 104), bands);
+            println!("{bands} bands: {bytes:?}, {flop:e}");
+            assert!(total(bytes) < before.0 && before.1 < flop);
+            before = (total(bytes), flop);
+        }
     }
 }

@@ -99,6 +99,15 @@ pub struct TapMatrix {
     pub format: WeightFormat,
 }
 
+/// A picture twice as wide and high as the one at hand, every pixel standing for four; of its rows, those that are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Doubled {
+    /// Rows of the picture at hand.
+    pub rows: usize,
+    /// Which of twice as many rows is the first that is wanted.
+    pub first: usize,
+}
+
 /// Arguments of [`conv_tap`].
 #[derive(Debug, Clone)]
 pub struct ConvTap<'a> {
@@ -116,10 +125,10 @@ pub struct ConvTap<'a> {
     pub outputs: Range<usize>,
     /// `[pixel, output]` in f32; not `x`.
     pub y: &'a Buffer<u32>,
-    /// Width and height of `y`; even when scaled.
+    /// Width and height of `y`; the width is even when doubled.
     pub size: (usize, usize),
-    /// Whether `x` is half as wide and high, every pixel standing for four.
-    pub upscale: bool,
+    /// Whether `x` is doubled first, and which rows of that are `y`'s.
+    pub doubled: Option<Doubled>,
     /// Whether the result is added to what `y` holds.
     pub add: bool,
     /// Whether the bias belongs to the result.
@@ -143,6 +152,8 @@ struct Params {
     shift: u32,
     add: u32,
     bias: u32,
+    first_row: u32,
+    from_height: u32,
 }
 
 /// Records the kernel.
@@ -151,10 +162,11 @@ struct Params {
 /// When a buffer's length contradicts the sizes: a bug in the caller.
 pub fn conv_tap(rec: &mut Recorder<'_>, c: &ConvTap<'_>) {
     let (m, (width, height)) = (c.matrix.sizes, c.size);
-    let shift = u32::from(c.upscale);
+    let shift = u32::from(c.doubled.is_some());
+    let (first_row, from_height) = c.doubled.map_or((0, height), |d| (d.first, 2 * d.rows));
     assert!(
-        !c.upscale || width.is_multiple_of(2) && height.is_multiple_of(2),
-        "a scaled picture"
+        width.is_multiple_of(1 << shift) && first_row + height <= from_height,
+        "a doubled picture"
     );
     let edges = [c.inputs.start, c.inputs.end, c.outputs.start, c.outputs.end];
     assert!(
@@ -169,7 +181,7 @@ pub fn conv_tap(rec: &mut Recorder<'_>, c: &ConvTap<'_>) {
     assert!(
         c.x.len() * 4
             >= c.x_format
-                .packed_bytes((pixels >> (2 * shift)) * c.inputs.len())
+                .packed_bytes(((width * from_height) >> (2 * shift)) * c.inputs.len())
             && c.y.len() >= pixels * c.outputs.len()
             && c.matrix.weight.len() * 4 == c.matrix.format.packed_bytes(m.values())
             && c.matrix.bias.len() == m.n_pad(),
@@ -188,6 +200,8 @@ pub fn conv_tap(rec: &mut Recorder<'_>, c: &ConvTap<'_>) {
         shift,
         add: u32::from(c.add),
         bias: u32::from(c.bias),
+        first_row: u32_of(first_row),
+        from_height: u32_of(from_height),
         ..Params::zeroed()
     };
     let work = TILE * TILE * m.side * m.side * c.inputs.len().next_multiple_of(16);
@@ -220,8 +234,8 @@ fn twin(l: &mut Launch<'_>) {
         for out in 0..outs {
             let mut sum = 0.0;
             for tap in 0..taps {
-                let (r, c) = (row + tap / side, col + tap % side);
-                if r < edge || c < edge || height + edge <= r || width + edge <= c {
+                let (r, c) = (p.first_row as usize + row + tap / side, col + tap % side);
+                if r < edge || c < edge || p.from_height as usize + edge <= r || width + edge <= c {
                     continue;
                 }
                 let (r, c) = ((r - edge) >> p.shift, (c - edge) >> p.shift);

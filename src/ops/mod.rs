@@ -38,7 +38,7 @@ pub use coding::{
     Axis, Coding, Exported, Grid, ScaleFormat, SpanBytes, SpanLayout, bf16_round, centroid_count,
     e4m3_decode, e4m3_encode, hadamard,
 };
-pub use conv_tap::{ConvTap, TapMatrix, TapSizes, conv_tap};
+pub use conv_tap::{ConvTap, Doubled, TapMatrix, TapSizes, conv_tap};
 pub use conv3x3::{Conv3x3, ConvMatrix, conv3x3, pack_conv3x3};
 pub use hadamard::{hadamard_kernel, hadamard_rows};
 pub use kmeans::{

@@ -1,7 +1,8 @@
 //! Which settings of a film fit into how much memory. Pure: the plan itself, asked for other codecs and windows.
 //!
-//! What is given up, in this order: bits of the cache, with spans as long as a chunk where the usual ones do not fit or save less
-//! than half as much, then the window. Sizes, lengths, steps and weights are the user's, and stay.
+//! What is given up, in this order: time, where a decoder can make its pictures in bands, then bits of the cache, with spans as
+//! long as a chunk where the usual ones do not fit or save less than half as much, then the window. Sizes, lengths, steps and
+//! weights are the user's, and stay.
 
 use std::fmt::Write as _;
 
@@ -55,6 +56,10 @@ pub struct Needs {
     pub staging_bytes: u64,
     /// Of the decoder, among weights and activations.
     pub decoder_bytes: u64,
+    /// Bands of rows that the decoder makes a picture in.
+    pub decoder_bands: usize,
+    /// What of them waits on the host.
+    pub decoder_host_bytes: u64,
     /// While the prompt is encoded, before anything else is there.
     pub text_encoder_bytes: u64,
     /// Latent frames that attention sees at most.
@@ -166,9 +171,26 @@ fn have(caps: &Caps, config: &Config) -> Option<u64> {
     config.budget_bytes.or(caps.memory_bytes)
 }
 
+/// With the decoder in as few bands as fit, or as many as help where none do: they change no picture.
 fn plan(caps: &Caps, film: &Outline<'_>, config: &Config) -> Result<Plan, Error> {
     let schedule = Schedule::new(film.model, config.steps).map_err(Error::Setting)?;
-    Plan::new(caps, film, config, schedule.steps.len() as u32)
+    let steps = schedule.steps.len() as u32;
+    let mut found = Plan::new(caps, film, config, steps)?;
+    let have = have(caps, config).unwrap_or(u64::MAX);
+    for decoder in film.decoder.smaller(film.model.latent_grid()) {
+        if found.memory.peak_device_bytes <= have {
+            break;
+        }
+        let film = Outline {
+            decoder,
+            ..film.clone()
+        };
+        let next = Plan::new(caps, &film, config, steps)?;
+        if next.memory.peak_device_bytes < found.memory.peak_device_bytes {
+            found = next;
+        }
+    }
+    Ok(found)
 }
 
 /// Plans a film and refuses what does not fit, with what would.
@@ -301,7 +323,7 @@ impl Fit {
 }
 
 fn needs(film: &Outline<'_>, config: &Config, plan: &Plan) -> Needs {
-    let decoder = film.decoder.needs(film.model.latent_grid());
+    let decoder = plan.decoder;
     let total = film.total();
     let seen = |frames: usize| config.window.map_or(frames, |w| frames.min(w as usize));
     let c = film.model;
@@ -326,6 +348,8 @@ fn needs(film: &Outline<'_>, config: &Config, plan: &Plan) -> Needs {
         text_bytes: plan.text_bytes,
         staging_bytes: plan.staging_bytes,
         decoder_bytes: decoder.weights_bytes + decoder.activations_bytes,
+        decoder_bands: decoder.bands,
+        decoder_host_bytes: decoder.host_bytes,
         text_encoder_bytes: film.text_encoder_bytes,
         visible_frames: seen(total),
         steps: plan.steps,

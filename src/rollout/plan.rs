@@ -2,7 +2,7 @@
 
 use super::event::{Event, MemoryUse};
 use super::session::{Config, Error};
-use crate::decode::DecoderShape;
+use crate::decode::{DecoderNeeds, DecoderShape};
 use crate::gpu::{Caps, EXECUTOR_BYTES, Kind};
 use crate::model::config::DitConfig;
 use crate::model::{Activations, Dit};
@@ -63,6 +63,8 @@ pub(super) struct Plan {
     fps: u32,
     window: Option<u32>,
     sink: u32,
+    /// What makes pictures, in as many bands as memory asks for.
+    pub(super) decoder: DecoderNeeds,
 }
 
 impl Plan {
@@ -159,6 +161,7 @@ impl Plan {
             fps: c.fps,
             window: config.window,
             sink: config.sink,
+            decoder,
         })
     }
 

@@ -338,7 +338,9 @@ impl Session {
         };
         let setup = config.cache(c, film.given().len(), most)?;
         let sampler = Sampler::new(device, dit, schedule, c.chunk_frames as usize, &setup)?;
-        let decoder = model.decoder.load(device, c.latent_grid())?;
+        let decoder = model
+            .decoder
+            .load(device, c.latent_grid(), plan.decoder.bands)?;
         Ok(Session {
             device: device.clone(),
             sampler,

@@ -9,7 +9,7 @@ use super::probe::{Must, Output, Part, Tol, values};
 use crate::gpu::{Buffer, Device, Error, Purpose, Recorder};
 use crate::ops::{
     Activation, Attention, BiasFix, ChannelNorm, Cluster, Coding, Conv3x3, ConvMatrix, ConvTap,
-    FramePlace, Grid, KvFormat, KvMix, KvStore, Linear, Matrix, Norm, NormMode, Patches,
+    Doubled, FramePlace, Grid, KvFormat, KvMix, KvStore, Linear, Matrix, Norm, NormMode, Patches,
     PixelAttention, Pixels, Positions, Quantize, RelativeAttention, RmsNorm, Rope, RopeSplit, Rows,
     ScaleFormat, Segment, SpanError, SpanGather, SpanLayout, SpanPlace, Store, TapMatrix, TapSizes,
     WeightFormat, attention, channel_norm, conv_tap, conv3x3, hadamard_rows, kmeans, kmeans_start,
@@ -516,14 +516,15 @@ fn float_words(
 }
 
 fn conv_tap_case() -> Case {
-    let (size, k, n) = ((24, 20), 20, 36);
+    // Some rows of a picture of 12 x 10 that is doubled.
+    let (size, rows, k, n) = ((24, 15), 10, 20, 36);
     let pixels = size.0 * size.1;
     case(
         "conv_tap",
         format!("{} x {} pixels, {k} to {n} channels", size.0, size.1),
         Work::Flop(18.0 * (pixels * n * k) as f64),
         move |d| {
-            let x = words(d, &values(46, pixels * k / 4))?;
+            let x = words(d, &values(46, size.0 / 2 * rows * k))?;
             let sizes = TapSizes {
                 n,
                 k,
@@ -550,7 +551,7 @@ fn conv_tap_case() -> Case {
                     outputs: 0..n,
                     y,
                     size,
-                    upscale: true,
+                    doubled: Some(Doubled { rows, first: 3 }),
                     add: false,
                     bias: true,
                 };

@@ -789,6 +789,25 @@ fn selfforcing_vae_parts() {
     wan("vae", "selfforcing_vae_parts", On::Best, small);
 }
 
+/// In bands of rows, with the past of the others on the host: pictures and pasts as of one piece.
+#[test]
+fn selfforcing_vae_bands() {
+    let cut = WanOptions {
+        bands: 3,
+        ..WanOptions::default()
+    };
+    wan("vae", "selfforcing_vae_bands", On::Best, cut);
+}
+
+#[test]
+fn selfforcing_e2e_video_bands() {
+    let cut = WanOptions {
+        bands: 2,
+        ..WanOptions::default()
+    };
+    wan("e2e", "selfforcing_e2e_video_bands", On::Best, cut);
+}
+
 #[test]
 fn selfforcing_e2e_video() {
     wan(

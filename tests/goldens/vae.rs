@@ -29,7 +29,7 @@ pub fn layers(
     let latents = check.reals("latents")?;
     let one = channels * rows * cols;
     let shape = WanShape::read(&weights).unwrap();
-    let plan = shape.bytes((rows, cols), layout.format);
+    let plan = shape.bytes((rows, cols), layout);
     // The shared device holds other tests' buffers, a twin nothing else.
     let own = Device::twin();
     let first = WanVae::load(&own, &weights, (rows, cols), layout).unwrap();
@@ -42,6 +42,7 @@ pub fn layers(
     // Every name's frames, in the order of time; `z_*` over all latent frames.
     let mut inputs: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
     let mut raw = Vec::new();
+    let mut seen = Vec::new();
     for (f, latent) in latents.chunks_exact(one).enumerate() {
         let mut log: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
         let mut sink = |name: &str, values: Vec<f32>| {
@@ -58,6 +59,14 @@ pub fn layers(
             let name = format!("f{f}.{name}");
             if let Some(shape) = check.shape(&name) {
                 check.real(&name, &channels_first(&frames, shape[0]));
+                seen.push(name);
+            }
+        }
+        // Layers behind a cut are nowhere whole.
+        let hidden = |n: &String| n.starts_with(&format!("f{f}.")) && !seen.contains(n);
+        if 1 < layout.bands {
+            for name in check.names().into_iter().filter(hidden) {
+                let _ = check.input(&name);
             }
         }
         if f + 1 == CACHED {
@@ -222,7 +231,7 @@ fn conv(check: &mut Check, device: &Device) -> Option<()> {
                 outputs: 0..sizes.n_pad(),
                 y: &y,
                 size: (cols, rows),
-                upscale: false,
+                doubled: None,
                 add: begun,
                 bias: !begun,
             };

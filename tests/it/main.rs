@@ -17,3 +17,4 @@ mod support;
 mod text;
 mod text_film;
 mod undo;
+mod wan;

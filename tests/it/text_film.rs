@@ -95,6 +95,40 @@ fn the_plan_of_a_film_from_text_is_what_the_ledger_holds() {
     }
 }
 
+/// Less memory than the whole decoder asks for: it is cut, the plan says so to the byte, and no picture changes.
+#[test]
+fn a_film_in_little_memory_has_the_same_pictures() {
+    let open = || support::open(TierRequest::Best);
+    let film = |device: &Device, budget: Option<u64>| {
+        let mut model = model();
+        let weights = Weights::open(&fixture("weights_vae.safetensors")).unwrap();
+        model.decoder = DecoderSource::Wan(weights, WanOptions::default());
+        let config = Config {
+            budget_bytes: budget,
+            ..Config::default()
+        };
+        let script = Script::one(prompt(1, 5), 9);
+        let mut session = Session::new(device, &model, script, &config).unwrap();
+        let Event::Plan { planned, .. } = session.plan() else {
+            panic!("the first event is the plan");
+        };
+        let (frames, _) = make(&mut session);
+        assert_eq!(session.memory(), planned, "{budget:?}");
+        (frames, planned)
+    };
+    let Some(device) = open() else {
+        return;
+    };
+    let (whole, plan) = film(&device, None);
+    drop(device);
+    let device = open().unwrap();
+    let budget = plan.peak_device_bytes - 1;
+    let (cut, less) = film(&device, Some(budget));
+    assert!(less.peak_device_bytes <= budget);
+    assert!(less.activations_bytes < plan.activations_bytes);
+    assert!(whole == cut);
+}
+
 #[test]
 fn a_film_from_text_begins_with_one_picture_and_goes_on_by_four() {
     let Some(device) = support::device() else {

@@ -35,6 +35,41 @@ fn a_plan_for_a_card_opens_nothing_and_says_what_fits() {
 }
 
 #[test]
+fn a_plan_cuts_the_large_decoder_where_memory_is_short() {
+    let scratch = Scratch::new();
+    let ask = |rest: &str| {
+        let line = format!("plan -m self-forcing --decoder wan --kv int4 --window 9 {rest}");
+        scratch.run(&line).ok()
+    };
+    let needs = |memory: &str| {
+        let found = json(&ask(&format!("--json --max-vram {memory}")));
+        (found["needs"].clone(), found["fits"].clone())
+    };
+    let stated = |bytes: u64| format!("{}M", bytes as f64 / f64::from(1u32 << 20));
+    let bytes = |needs: &serde_json::Value, name: &str| needs[name].as_u64().unwrap();
+    let (whole, fits) = needs("100G");
+    assert_eq!((bytes(&whole, "decoder_bands"), fits), (1, true.into()));
+    assert_eq!(bytes(&whole, "decoder_host_bytes"), 0);
+    // A byte less than the whole decoder asks for, and so on down.
+    let (mut before, mut n) = (whole, 1);
+    while n < 16 {
+        let peak = bytes(&before["memory"], "peak_device_bytes");
+        let (cut, fits) = needs(&stated(peak - 1));
+        assert_eq!(fits, true, "{cut}");
+        assert!(bytes(&cut["memory"], "peak_device_bytes") < peak);
+        assert!(bytes(&cut, "decoder_bytes") < bytes(&before, "decoder_bytes"));
+        assert!(bytes(&before, "decoder_host_bytes") < bytes(&cut, "decoder_host_bytes"));
+        assert!(before["decoder_flop"].as_f64() < cut["decoder_flop"].as_f64());
+        assert!(n < bytes(&cut, "decoder_bands"));
+        n = bytes(&cut, "decoder_bands");
+        before = cut;
+    }
+    let peak = bytes(&before["memory"], "peak_device_bytes");
+    let text = ask(&format!("--max-vram {}", stated(peak)));
+    assert!(text.contains("wan in 16 bands of rows"), "{text}");
+}
+
+#[test]
 fn bad_plans_are_refused() {
     let scratch = Scratch::new();
     for (line, says) in [
@@ -42,6 +77,7 @@ fn bad_plans_are_refused() {
         ("plan --vram 50%", "free"),
         ("plan -m rooms --size 832x480 --vram 8G", "its own"),
         ("plan -m self-forcing --given 3 --vram 8G", "--given"),
+        ("plan --decoder wan --vram 8G", "its pictures"),
         (
             "plan -m self-forcing --size 832x481 --vram 8G",
             "832x480 is near",

@@ -1,7 +1,7 @@
 use longtake::gpu::{Device, Purpose};
-use longtake::ops::{ConvTap, TapMatrix, TapSizes, WeightFormat, conv_tap};
+use longtake::ops::{ConvTap, Doubled, TapMatrix, TapSizes, WeightFormat, conv_tap};
 
-use crate::support::{Out, Tol, check_twin, input, run, values};
+use crate::support::{self, Out, Tol, check_twin, input, run, values};
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -11,7 +11,7 @@ struct Case {
     outputs: std::ops::Range<usize>,
     time: usize,
     formats: (WeightFormat, WeightFormat),
-    upscale: bool,
+    doubled: Option<Doubled>,
     add: bool,
     bias: bool,
 }
@@ -24,7 +24,7 @@ fn words(device: &Device, format: WeightFormat, values: &[f32]) -> longtake::gpu
 
 fn outputs(device: &Device, c: &Case) -> Vec<f32> {
     let pixels = c.size.0 * c.size.1;
-    let from = if c.upscale { pixels / 4 } else { pixels };
+    let from = c.doubled.map_or(pixels, |d| c.size.0 / 2 * d.rows);
     let s = c.sizes;
     let weights = s.pack(&values(3, s.n * s.k * s.times * s.side * s.side));
     let matrix = TapMatrix {
@@ -46,7 +46,7 @@ fn outputs(device: &Device, c: &Case) -> Vec<f32> {
         outputs: c.outputs.clone(),
         y: &y.buffer,
         size: c.size,
-        upscale: c.upscale,
+        doubled: c.doubled,
         add: c.add,
         bias: c.bias,
     };
@@ -74,7 +74,11 @@ fn conv_tap_equals_twin() {
                 outputs: outs,
                 time: (i + j) % times,
                 formats: (all[i % 2], all[(i / 2 + j) % 2]),
-                upscale: size.0 % 2 == 0 && size.1 % 2 == 0 && j % 2 == 0,
+                // All rows, or those in the middle of a picture that has more.
+                doubled: (size.0 % 2 == 0 && j % 2 == 0).then_some(Doubled {
+                    rows: size.1.div_ceil(2) + j,
+                    first: j,
+                }),
                 add: (i + j) % 2 == 0,
                 bias: (i / 2 + j) % 2 == 0,
             };
@@ -83,6 +87,39 @@ fn conv_tap_equals_twin() {
                 vec![outputs(d, &case)]
             });
         }
+    }
+}
+
+/// A doubled picture in one piece and in bands of rows, odd ones too: every sum is the same.
+#[test]
+fn rows_of_a_doubled_picture_are_those_of_the_whole() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    let (width, rows, n) = (6, 4, 8);
+    let band = |from: usize, to: usize| {
+        let case = Case {
+            size: (width, to - from),
+            sizes: TapSizes {
+                n,
+                k: 12,
+                times: 1,
+                side: 3,
+            },
+            inputs: 0..12,
+            outputs: 0..n,
+            time: 0,
+            formats: (WeightFormat::F32, WeightFormat::F16),
+            doubled: Some(Doubled { rows, first: from }),
+            add: false,
+            bias: true,
+        };
+        outputs(device, &case)
+    };
+    let whole = band(0, 2 * rows);
+    for edges in [[0, 3, 4, 8], [0, 1, 7, 8], [0, 2, 5, 8]] {
+        let bands = edges.windows(2).flat_map(|e| band(e[0], e[1]));
+        assert_eq!(bands.collect::<Vec<f32>>(), whole, "{edges:?}");
     }
 }
 
@@ -122,7 +159,7 @@ fn taps_of_a_time_lie_where_they_should() {
                 outputs: 0..4,
                 y: &y.buffer,
                 size: (width, height),
-                upscale: false,
+                doubled: None,
                 add: false,
                 bias: true,
             };
