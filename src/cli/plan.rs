@@ -378,6 +378,15 @@ impl Told<'_> {
             let what = "taehv: among weights and activations".to_owned();
             rows.push(("(decoder)", n.decoder_bytes, what));
         }
+        if 0 < n.offload.layers {
+            let (layers, of) = (n.offload.layers, n.offload.of_layers);
+            let what = format!(
+                "{layers} of {of} layers, in main memory; {} uploaded a pass, {} in all",
+                say::mib(n.offload.pass_bytes),
+                say::mib(n.upload_bytes)
+            );
+            rows.push(("(offload)", n.offload.host_bytes, what));
+        }
         if 0 < n.text_encoder_bytes {
             let what = "a part of a layer at a time, before all else, not beside it".to_owned();
             rows.push(("(text encoder)", n.text_encoder_bytes, what));
@@ -480,6 +489,7 @@ impl Told<'_> {
             "widest": best.map(|c| json!({
                 "flags": c.flags(),
                 "kv": c.kv,
+                "offload": c.offload,
                 "span": c.span,
                 "window": match c.reach {
                     Some(Reach::Window(frames)) => Some(frames),

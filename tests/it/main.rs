@@ -8,6 +8,7 @@
 mod cli;
 mod dump;
 mod media;
+mod offload;
 mod ops;
 mod plan;
 mod repack;
