@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use longtake::cache::Policy;
-use longtake::decode::{DecoderShape, TaehvShape};
+use longtake::decode::{DecoderShape, TaehvShape, WanOptions, WanShape};
 use longtake::gpu::{Caps, Device};
 use longtake::model::config::DitConfig;
 use longtake::model::preset::Preset;
@@ -16,12 +16,12 @@ use longtake::text::Umt5Config;
 use longtake::world::film::DEFAULT_GIVEN;
 use serde_json::{Value, json};
 
-use super::args::{KvArgs, LengthArgs, NetworkArgs, Voice};
+use super::args::{DecoderArg, KvArgs, LengthArgs, NetworkArgs, Voice};
 use super::budget::Budget;
 use super::fault::Fault;
 use super::job::{self, Kv};
 use super::values::Size;
-use super::{generate, say, values};
+use super::{generate, say, text, values};
 
 /// Frames of a demo film for which nothing was asked.
 const WALK_FRAMES: f64 = 64.0;
@@ -65,6 +65,15 @@ pub(super) struct PlanArgs {
         help_heading = "Model"
     )]
     pub(super) size: Option<Size>,
+    /// What makes pictures of a text model's latents: taehv, wan [default: taehv]
+    #[arg(
+        long,
+        value_name = "NAME",
+        hide_possible_values = true,
+        env = "LONGTAKE_DECODER",
+        help_heading = "Model"
+    )]
+    pub(super) decoder: Option<DecoderArg>,
     /// True frames that a film of a demo world starts from [default: 48]
     #[arg(long, value_name = "N", env = "LONGTAKE_GIVEN", help_heading = "Model")]
     pub(super) given: Option<u32>,
@@ -112,6 +121,9 @@ struct Subject {
     sink: u32,
     policy: Policy,
     is_text: bool,
+    decoder: DecoderShape,
+    /// Storage of what lies beside the network.
+    format: WeightFormat,
 }
 
 /// Prints the plan. That a film does not fit is an answer and no failure.
@@ -227,6 +239,24 @@ impl Subject {
             ))
             .into());
         }
+        if !is_text && args.decoder.is_some() {
+            return Err(Fault::Usage(format!(
+                "--decoder: the latents of {name} are pictures; only text models have decoders"
+            ))
+            .into());
+        }
+        let format = text::side_format(&args.network);
+        let decoder = match args.decoder.unwrap_or(DecoderArg::Taehv) {
+            _ if !is_text => DecoderShape::Pixels,
+            DecoderArg::Taehv => DecoderShape::Taehv(TaehvShape::published()),
+            DecoderArg::Wan => {
+                let options = WanOptions {
+                    format,
+                    ..WanOptions::default()
+                };
+                DecoderShape::Wan(WanShape::published(), options)
+            }
+        };
         let policy = preset.map(Preset::policy).unwrap_or_default();
         let latents = latents(&args.length, &model, is_text)?;
         Ok(Subject {
@@ -245,21 +275,19 @@ impl Subject {
             name,
             model,
             is_text,
+            decoder,
+            format,
         })
     }
 
     fn outline(&self, caps: &Caps) -> Outline<'_> {
-        let text =
-            Umt5Config::xxl().bytes(WeightFormat::F16, caps.max_storage_bytes(), PROMPT_TOKENS);
+        let text = Umt5Config::xxl().bytes(self.format, caps.max_storage_bytes(), PROMPT_TOKENS);
         Outline {
             name: &self.name,
             model: &self.model,
             given: self.given,
             frames: self.latents,
-            decoder: match self.is_text {
-                true => DecoderShape::Taehv(TaehvShape::published()),
-                false => DecoderShape::Pixels,
-            },
+            decoder: self.decoder.clone(),
             text_encoder_bytes: match self.is_text {
                 true => text.weights + text.activations,
                 false => 0,
@@ -375,7 +403,7 @@ impl Told<'_> {
             ("read back", n.staging_bytes, "for a moment".to_owned()),
         ];
         if 0 < n.decoder_bytes {
-            let what = "taehv: among weights and activations".to_owned();
+            let what = format!("{}: among weights and activations", s.decoder.name());
             rows.push(("(decoder)", n.decoder_bytes, what));
         }
         if 0 < n.offload.layers {
@@ -480,6 +508,7 @@ impl Told<'_> {
             "kv": self.config.coded.as_ref().map(|c| &c.pair.name),
             "exact": self.config.kv.name(),
             "weights": self.config.weights.name(),
+            "decoder": s.decoder.name(),
             "needs": n,
             "have_bytes": self.fit.have_bytes.filter(|b| *b < u64::MAX),
             "fits": self.fits(),

@@ -135,6 +135,26 @@ pub(super) fn groups(channels: usize, pixels: usize, limit: u64) -> usize {
 }
 
 impl WanShape {
+    /// The decoder of Wan 2.1.
+    #[must_use]
+    pub fn published() -> WanShape {
+        let widths = [[384, 384], [192, 384], [192, 192], [96, 96]];
+        let stage = |i: usize| StageShape {
+            widths: widths[i],
+            blocks: BLOCKS[i],
+            up: UPS.get(i).map(|(name, grows)| UpShape {
+                name,
+                conv: taps(widths[i + 1][0], widths[i][1], 1, 3),
+                time: grows.then(|| taps(2 * widths[i][1], widths[i][1], 3, 1)),
+            }),
+        };
+        WanShape {
+            stages: (0..widths.len()).map(stage).collect(),
+            first: taps(widths[0][0], LATENT, 3, 3),
+            head: taps(3, widths[3][1], 3, 3),
+        }
+    }
+
     /// Reads the shapes of all convolutions and holds them to each other.
     ///
     /// # Errors
@@ -339,21 +359,7 @@ mod tests {
     /// The published decoder at 480 x 832.
     #[test]
     fn bytes_and_work_of_the_published_decoder() {
-        let widths = [[384, 384], [192, 384], [192, 192], [96, 96]];
-        let stage = |i: usize| StageShape {
-            widths: widths[i],
-            blocks: BLOCKS[i],
-            up: UPS.get(i).map(|(name, grows)| UpShape {
-                name,
-                conv: taps(widths[i + 1][0], widths[i][1], 1, 3),
-                time: grows.then(|| taps(2 * widths[i][1], widths[i][1], 3, 1)),
-            }),
-        };
-        let shape = WanShape {
-            stages: (0..4).map(stage).collect(),
-            first: taps(384, LATENT, 3, 3),
-            head: taps(3, 96, 3, 3),
-        };
+        let shape = WanShape::published();
         let half = shape.bytes((60, 104), WeightFormat::F16);
         let full = shape.bytes((60, 104), WeightFormat::F32);
         // SELF-FORCING 7.5: values of all caches, and multiply-adds counted twice.

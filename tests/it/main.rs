@@ -7,6 +7,7 @@
 
 mod cli;
 mod dump;
+mod full_width;
 mod media;
 mod offload;
 mod ops;
