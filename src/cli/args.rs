@@ -366,7 +366,7 @@ pub(super) struct NetworkArgs {
         env = "LONGTAKE_WEIGHTS"
     )]
     pub(super) weights: Option<Precision>,
-    /// Layers that wait in main memory, uploaded in every pass; all [default: 0]
+    /// Layers kept in main memory, uploaded each pass; all [default: 0]
     #[arg(
         long,
         value_name = "N",

@@ -82,9 +82,9 @@ fn make(device: &Device, model: &ModelSource, film: Film, config: &Config) -> Ma
     }
 }
 
-/// Films of one model with every number of layers in main memory, on devices that `open` opens: the same pictures, and as many
+/// Films of one model with few, some and all layers in main memory, on devices that `open` opens: the same pictures, and as many
 /// bytes less as layers make way.
-fn every_number(
+fn some_wait(
     open: &dyn Fn() -> Option<Device>,
     model: &ModelSource,
     film: &dyn Fn() -> Film,
@@ -106,10 +106,11 @@ fn every_number(
         Some(device) => Feed::staging_bytes(device.caps(), block),
         None => return,
     };
-    for offload in (2..=layers).chain([u32::MAX]) {
+    let numbers = std::collections::BTreeSet::from([2, layers / 2 + 1, layers]);
+    for offload in numbers {
         let m = made(offload).unwrap();
         assert!(m.frames == whole.frames, "{offload} layers, {format:?}");
-        let n = u64::from(offload.min(layers));
+        let n = u64::from(offload);
         assert_eq!(u64::from(m.offload.layers), n);
         assert_eq!(m.offload.host_bytes, n * block);
         let shared = (n - 1) * block;
@@ -136,9 +137,9 @@ fn every_number(
 #[test]
 fn a_walk_is_the_same_whatever_waits() {
     let model = ModelSource::rooms().unwrap();
-    let film = || walk(4).1.into();
+    let film = || walk(2).1.into();
     for tier in [TierRequest::Best, TierRequest::Portable] {
-        every_number(&|| support::open(tier), &model, &film, WeightFormat::F16);
+        some_wait(&|| support::open(tier), &model, &film, WeightFormat::F16);
     }
 }
 
@@ -163,8 +164,8 @@ fn a_film_from_text_is_the_same_whatever_waits() {
     let model = tiny();
     for format in WeightFormat::ALL {
         let open = || support::open(TierRequest::Best);
-        every_number(&open, &model, &script, format);
-        every_number(&|| Some(Device::twin()), &model, &script, format);
+        some_wait(&open, &model, &script, format);
+        some_wait(&|| Some(Device::twin()), &model, &script, format);
     }
 }
 

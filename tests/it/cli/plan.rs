@@ -103,3 +103,40 @@ fn a_film_keeps_within_the_stated_memory() {
     );
     assert!(scratch.names().is_empty());
 }
+
+#[test]
+fn layers_that_wait_change_no_byte_of_the_film_and_are_told() {
+    let scratch = Scratch::new();
+    let film = |name: &str, more: &str| {
+        let line = format!("--frames 2 --given 3 --seed 11 --format y4m -o {name}.y4m {more}");
+        scratch.generate(&line)
+    };
+    film("whole", "").ok();
+    let told = film("all", "--offload all");
+    let says = "6 of 6 layers waited in main memory";
+    assert!(told.err.contains(says), "{}", told.err);
+    told.ok();
+    let out = film("some", "--blocks-to-swap 3 --json").ok();
+    let events: Vec<_> = out.lines().map(json).collect();
+    let (plan, done) = (&events[0], events.last().unwrap());
+    assert_eq!(plan["offload"], done["offload"]);
+    assert_eq!(done["offload"]["layers"], 3);
+    // Three given frames, two chunks of two steps, the cache pass between them.
+    let pass = done["offload"]["pass_bytes"].as_u64().unwrap();
+    assert_eq!(done["uploaded_bytes"], (3 + 2 * 2 + 1) * pass);
+    let bytes = |name: &str| std::fs::read(scratch.path(name)).unwrap();
+    assert!(bytes("whole.y4m") == bytes("all.y4m"));
+    assert!(bytes("whole.y4m") == bytes("some.y4m"));
+    for line in ["--offload 1", "--offload 1.5", "--offload -1"] {
+        film("never", line).refused(2);
+    }
+    // Less than the weights take.
+    let told = film("tight", "--max-vram 8M --auto-fit");
+    assert!(
+        told.err.contains("--auto-fit takes --kv off --offload"),
+        "{}",
+        told.err
+    );
+    told.ok();
+    assert!(bytes("whole.y4m") == bytes("tight.y4m"));
+}
