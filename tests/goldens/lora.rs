@@ -132,6 +132,16 @@ pub fn run(config: &str, weights: &Path, device: &Device, title: &str) {
         ..Loading::plain(format)
     };
     let changed = Dit::load_as(device, &config, &base, &how).unwrap();
+    let all_wait = Loading {
+        offload: config.layers,
+        ..how
+    };
+    let waiting = Dit::load_as(device, &config, &base, &all_wait).unwrap();
+    let is_same = pass(device, &waiting) == pass(device, &changed);
+    assert!(
+        is_same,
+        "layers that wait in main memory have the change too"
+    );
     let beforehand = Weights::open(&at("merged")).unwrap();
     let beforehand = Dit::load(device, &config, &beforehand, format).unwrap();
     let plain = Dit::load(device, &config, &base, format).unwrap();

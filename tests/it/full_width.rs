@@ -18,8 +18,8 @@ use crate::support::{self, errors, values};
 /// Tokens of the prompt.
 const PROMPT: usize = 20;
 
-/// The prediction of one pass over the frames of a chunk.
-fn pass(device: &Device, config: &DitConfig, weights: &Weights) -> Vec<f32> {
+/// The prediction of one pass over the frames of a chunk under the prompt of a seed.
+fn pass(device: &Device, config: &DitConfig, weights: &Weights, prompt: u64) -> Vec<f32> {
     let n = config.chunk_frames as usize;
     let dit = Dit::load(device, config, weights, WeightFormat::F16).unwrap();
     let mut act = Activations::new(device, config, n).unwrap();
@@ -29,7 +29,7 @@ fn pass(device: &Device, config: &DitConfig, weights: &Weights) -> Vec<f32> {
     let Cross::Separate { text_dim, .. } = config.cross else {
         panic!("a model with text")
     };
-    let prompt = values(7, PROMPT * text_dim as usize);
+    let prompt = values(prompt, PROMPT * text_dim as usize);
     let tape = &mut Tape::blank();
     let text = (dit.text(device, &act, &prompt, KvFormat::F16, tape)).unwrap();
     let len = n * (config.in_channels * config.latent_height * config.latent_width) as usize;
@@ -56,10 +56,10 @@ fn a_block_of_1_3b_is_the_twins() {
     config.check().unwrap();
     let weights = made_up(&config);
     let begun = std::time::Instant::now();
-    let got = pass(&device, &config, &weights);
+    let got = pass(&device, &config, &weights, 7);
     println!("{}: {:?}", device.caps().title(), begun.elapsed());
     let begun = std::time::Instant::now();
-    let want = pass(&Device::twin(), &config, &weights);
+    let want = pass(&Device::twin(), &config, &weights, 7);
     println!("twins: {:?}", begun.elapsed());
     let (nmse, worst) = errors(&got, &want);
     println!(
@@ -67,6 +67,10 @@ fn a_block_of_1_3b_is_the_twins() {
         config.tokens_per_frame(),
         config.hidden
     );
-    // Keys and values are rounded to halves on both sides, of sums whose order differs: a unit in the last place of a few.
-    assert!(worst < 2e-3 && nmse < 1e-6, "{worst:.2e}, {nmse:.2e}");
+    // Sums differ in their order, and keys and values where that turns the rounding to a half: lavapipe is 2e-6 off.
+    assert!(worst < 1e-4 && nmse < 1e-8, "{worst:.2e}, {nmse:.2e}");
+    // Such an error would show: what the block makes of another prompt is far more.
+    let (_, other) = errors(&pass(&device, &config, &weights, 9), &got);
+    println!("another prompt: {other:.2e}");
+    assert!(other > 1e-3, "{other:.2e}");
 }
