@@ -35,7 +35,6 @@ Exit codes: 0 done, 1 failed, 2 bad use or input, 3 would not fit, 4 no such mod
 
 const GENERATE_EXAMPLES: &str = "\
 Examples:
-  longtake generate --frames 32 -o walk.mp4         32 frames along the default path
   longtake generate --camera left-2,s-7,left-16,w-7 one frame a step
   longtake generate --from walk.mp4 --seed 8        the same again, with another seed
   longtake generate -m self-forcing \"a red fox in snow\" -o fox.mp4
@@ -367,6 +366,15 @@ pub(super) struct NetworkArgs {
         env = "LONGTAKE_WEIGHTS"
     )]
     pub(super) weights: Option<Precision>,
+    /// Layers kept in main memory, uploaded each pass; all [default: 0]
+    #[arg(
+        long,
+        value_name = "N",
+        alias = "blocks-to-swap",
+        env = "LONGTAKE_OFFLOAD",
+        value_parser = values::layers
+    )]
+    pub(super) offload: Option<u32>,
     /// Name or index in `devices`; auto; cpu: no driver [default: auto]
     #[arg(long, value_name = "NAME|INDEX", env = "LONGTAKE_DEVICE")]
     pub(super) device: Option<String>,

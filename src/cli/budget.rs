@@ -25,7 +25,7 @@ pub(super) struct BudgetArgs {
         env = "LONGTAKE_MAX_VRAM"
     )]
     pub(super) max_vram: Option<Budget>,
-    /// Where it would not fit, a narrower --kv, then a shorter --window
+    /// Where it would not fit: --offload, narrower --kv, shorter --window
     #[arg(long, env = "LONGTAKE_AUTO_FIT", value_parser = values::switch)]
     pub(super) auto_fit: bool,
 }

@@ -255,6 +255,7 @@ impl Run<'_> {
 
     fn summary(&self, reporter: &Reporter, frames: u32, encode_secs: f64) -> Summary {
         let memory = self.session.memory();
+        let (offload, uploaded_bytes) = self.session.offload();
         let now = self.clock.secs();
         let made_since = |at: Option<f64>| at.map_or(0.0, |from| now - from);
         let per_sec = |secs: f64| match 0.0 < secs {
@@ -286,6 +287,8 @@ impl Run<'_> {
             kv: self.session.kv(),
             drift: self.session.drift(),
             peak_device_bytes: memory.peak_device_bytes,
+            offload,
+            uploaded_bytes,
             seed: self.job.config.seed,
             timings,
             ..Summary::default()

@@ -338,6 +338,7 @@ pub(super) fn config(network: &NetworkArgs, seed: u64) -> Config {
             Precision::Q8_0 => WeightFormat::Q8_0,
             Precision::Q4_0 => WeightFormat::Q4_0,
         },
+        offload: network.offload.unwrap_or(0),
         steps: network.steps,
         ..Config::default()
     }

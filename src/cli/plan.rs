@@ -16,12 +16,12 @@ use longtake::text::Umt5Config;
 use longtake::world::film::DEFAULT_GIVEN;
 use serde_json::{Value, json};
 
-use super::args::{DecoderArg, KvArgs, LengthArgs, NetworkArgs, Precision, Voice};
+use super::args::{DecoderArg, KvArgs, LengthArgs, NetworkArgs, Voice};
 use super::budget::Budget;
 use super::fault::Fault;
 use super::job::{self, Kv};
 use super::values::Size;
-use super::{generate, say, values};
+use super::{generate, say, text, values};
 
 /// Frames of a demo film for which nothing was asked.
 const WALK_FRAMES: f64 = 64.0;
@@ -122,6 +122,8 @@ struct Subject {
     policy: Policy,
     is_text: bool,
     decoder: DecoderShape,
+    /// Storage of what lies beside the network.
+    format: WeightFormat,
 }
 
 /// Prints the plan. That a film does not fit is an answer and no failure.
@@ -237,25 +239,23 @@ impl Subject {
             ))
             .into());
         }
-        let decoder = match (is_text, args.decoder) {
-            (false, None) => DecoderShape::Pixels,
-            (false, Some(_)) => {
-                return Err(Fault::Usage(format!(
-                    "--decoder: latents of {name} are its pictures; only text models have one"
-                ))
-                .into());
-            }
-            (true, Some(DecoderArg::Wan)) => {
+        if !is_text && args.decoder.is_some() {
+            return Err(Fault::Usage(format!(
+                "--decoder: the latents of {name} are pictures; only text models have decoders"
+            ))
+            .into());
+        }
+        let format = text::side_format(&args.network);
+        let decoder = match args.decoder.unwrap_or(DecoderArg::Taehv) {
+            _ if !is_text => DecoderShape::Pixels,
+            DecoderArg::Taehv => DecoderShape::Taehv(TaehvShape::published()),
+            DecoderArg::Wan => {
                 let options = WanOptions {
-                    format: match args.network.weights {
-                        Some(Precision::F32) => WeightFormat::F32,
-                        _ => WeightFormat::F16,
-                    },
+                    format,
                     ..WanOptions::default()
                 };
                 DecoderShape::Wan(WanShape::published(), options)
             }
-            (true, _) => DecoderShape::Taehv(TaehvShape::published()),
         };
         let policy = preset.map(Preset::policy).unwrap_or_default();
         let latents = latents(&args.length, &model, is_text)?;
@@ -276,12 +276,12 @@ impl Subject {
             model,
             is_text,
             decoder,
+            format,
         })
     }
 
     fn outline(&self, caps: &Caps) -> Outline<'_> {
-        let text =
-            Umt5Config::xxl().bytes(WeightFormat::F16, caps.max_storage_bytes(), PROMPT_TOKENS);
+        let text = Umt5Config::xxl().bytes(self.format, caps.max_storage_bytes(), PROMPT_TOKENS);
         Outline {
             name: &self.name,
             model: &self.model,
@@ -413,6 +413,15 @@ impl Told<'_> {
             };
             rows.push(("(decoder)", n.decoder_bytes, what));
         }
+        if 0 < n.offload.layers {
+            let (layers, of) = (n.offload.layers, n.offload.of_layers);
+            let what = format!(
+                "{layers} of {of} layers, in main memory; {} uploaded a pass, {} in all",
+                say::mib(n.offload.pass_bytes),
+                say::mib(n.upload_bytes)
+            );
+            rows.push(("(offload)", n.offload.host_bytes, what));
+        }
         if 0 < n.text_encoder_bytes {
             let what = "a part of a layer at a time, before all else, not beside it".to_owned();
             rows.push(("(text encoder)", n.text_encoder_bytes, what));
@@ -506,6 +515,7 @@ impl Told<'_> {
             "kv": self.config.coded.as_ref().map(|c| &c.pair.name),
             "exact": self.config.kv.name(),
             "weights": self.config.weights.name(),
+            "decoder": s.decoder.name(),
             "needs": n,
             "have_bytes": self.fit.have_bytes.filter(|b| *b < u64::MAX),
             "fits": self.fits(),
@@ -515,6 +525,7 @@ impl Told<'_> {
             "widest": best.map(|c| json!({
                 "flags": c.flags(),
                 "kv": c.kv,
+                "offload": c.offload,
                 "span": c.span,
                 "window": match c.reach {
                     Some(Reach::Window(frames)) => Some(frames),

@@ -2,7 +2,7 @@
 
 use longtake::cache::KvFigures;
 use longtake::gpu::{Caps, Ledger, Purpose};
-use longtake::rollout::event::{Event, PassKind, StageTime, Summary};
+use longtake::rollout::event::{Event, Offload, PassKind, StageTime, Summary};
 
 use super::Clock;
 use super::args::{ReportArgs, Voice};
@@ -130,6 +130,7 @@ pub(super) fn plan_text(event: &Event) -> String {
         window,
         sink,
         kv,
+        offload,
         planned,
     } = event
     else {
@@ -160,6 +161,20 @@ pub(super) fn plan_text(event: &Event) -> String {
         say::mib(planned.spans_bytes),
         say::mib(planned.activations_bytes),
         say::mib(planned.scratch_bytes),
+    ) + &match offload.layers {
+        0 => String::new(),
+        _ => format!("\n{}", offload_text(offload, "wait")),
+    }
+}
+
+/// What waits, and what that costs.
+fn offload_text(offload: &Offload, wait: &str) -> String {
+    format!(
+        "{} of {} {wait} in main memory: {}, {} uploaded a pass",
+        offload.layers,
+        say::n(offload.of_layers, "layer"),
+        say::mib(offload.host_bytes),
+        say::mib(offload.pass_bytes),
     )
 }
 
@@ -173,7 +188,7 @@ pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> S
     format!(
         "{}{} in {}: {} ({} without decoding and encoding), the first after {}\n\
          cache {}{}; device memory at most {}: {}\n\
-         seed {} on {}, {}",
+         {}seed {} on {}, {}",
         if summary.interrupted {
             "interrupted: "
         } else {
@@ -188,6 +203,14 @@ pub(super) fn summary_text(summary: &Summary, caps: &Caps, ledger: &Ledger) -> S
         kv_text(&summary.kv),
         say::mib(summary.peak_device_bytes),
         by_purpose.join(", "),
+        match summary.offload.layers {
+            0 => String::new(),
+            _ => format!(
+                "{}, {} in all\n",
+                offload_text(&summary.offload, "waited"),
+                say::mib(summary.uploaded_bytes)
+            ),
+        },
         summary.seed,
         caps.title(),
         caps.tier.name(),

@@ -217,6 +217,16 @@ pub(super) fn steps(text: &str) -> Result<u32, String> {
     whole(text, 1000, "steps")
 }
 
+/// Layers of a network; `all`: however many there are.
+pub(super) fn layers(text: &str) -> Result<u32, String> {
+    match text.trim() {
+        all if all.eq_ignore_ascii_case("all") => Ok(u32::MAX),
+        number => number
+            .parse()
+            .map_err(|_| "layers are a whole number from 0 on, or all".to_owned()),
+    }
+}
+
 /// A number of seeds.
 pub(super) fn seeds(text: &str) -> Result<u32, String> {
     whole(text, 1000, "seeds")

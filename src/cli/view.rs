@@ -69,6 +69,9 @@ fn refuse(args: &GenerateArgs, job: &Job) -> Result<(), Fault> {
             "there the bits are turned while the film is made",
         );
     }
+    if args.network.offload.is_some_and(|layers| 0 < layers) {
+        return no("--offload", "a window keeps all layers on the device");
+    }
     if args.reports.timings {
         return no(
             "--timings",
@@ -214,6 +217,7 @@ mod tests {
         for (line, what) in [
             ("--view --kv bf16", "--kv bf16"),
             ("--view --timings", "--timings"),
+            ("--view --offload 2", "--offload"),
             ("--view --dump-kv never.safetensors", "--dump-kv"),
         ] {
             let (args, job) = of(line);

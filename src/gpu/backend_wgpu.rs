@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::Error;
-use super::buffer::{Bound, Storage};
+use super::buffer::{Bound, Storage, Usage};
 use super::device::{Caps, Kind, Select, Tier, TierRequest};
 use super::kernel::{Kernel, Knob, Variant};
 use super::recorder::Dispatch;
@@ -242,19 +243,23 @@ impl WgpuBackend {
         label: &'static str,
         bytes: u64,
         data: Option<&[u8]>,
-        uniform: bool,
+        usage: Usage,
         held: u64,
     ) -> Result<wgpu::Buffer, Error> {
-        let kind = if uniform {
-            wgpu::BufferUsages::UNIFORM
-        } else {
-            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC
+        let usage = match usage {
+            Usage::Storage => {
+                wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_SRC
+                    | wgpu::BufferUsages::COPY_DST
+            }
+            Usage::Uniform => wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            Usage::Staging => wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
         };
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: bytes,
-            usage: kind | wgpu::BufferUsages::COPY_DST,
+            usage,
             mapped_at_creation: data.is_some(),
         });
         if let Some(e) = pollster::block_on(scope.pop()) {
@@ -282,6 +287,71 @@ impl WgpuBackend {
 
     pub(super) fn write(&self, dst: &wgpu::Buffer, offset: u64, data: &[u8]) {
         self.queue.write_buffer(dst, offset, data);
+    }
+
+    /// Fills staging buffers and copies each into its own buffer, after all work submitted before. Waits for the copies of the
+    /// `last` time, which read the same staging, and for nothing after them; gives what the next call has to wait for.
+    pub(super) fn fill(
+        &self,
+        fills: &[Fill<'_>],
+        last: Option<wgpu::SubmissionIndex>,
+    ) -> Result<wgpu::SubmissionIndex, Error> {
+        self.check()?;
+        let failed = |message: String| Error::Device { message };
+        let (tell, told) = std::sync::mpsc::sync_channel(fills.len());
+        for f in fills {
+            let tell = tell.clone();
+            f.staging.map_async(wgpu::MapMode::Write, .., move |r| {
+                let _ = tell.send(r.is_ok());
+            });
+        }
+        drop(tell);
+        let mut mapped = 0;
+        while mapped < fills.len() {
+            match told.try_recv() {
+                Ok(true) => mapped += 1,
+                Err(TryRecvError::Empty) => self.wait_for(last.clone())?,
+                Ok(false) | Err(TryRecvError::Disconnected) => {
+                    self.check()?;
+                    return Err(failed("memory for an upload cannot be mapped".into()));
+                }
+            }
+        }
+        let mut enc = self.device.create_command_encoder(&Default::default());
+        for f in fills {
+            let mut view =
+                (f.staging.get_mapped_range_mut(..)).map_err(|e| failed(e.to_string()))?;
+            view.copy_from_slice(f.data);
+            drop(view);
+            f.staging.unmap();
+            enc.copy_buffer_to_buffer(f.staging, 0, f.place, 0, f.data.len() as u64);
+        }
+        let index = self.queue.submit([enc.finish()]);
+        self.check()?;
+        Ok(index)
+    }
+
+    /// Waits for one submission, or looks in where a window shares the queue.
+    fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), Error> {
+        let poll = match self.is_lent.load(Ordering::Relaxed) {
+            false => wgpu::PollType::Wait {
+                submission_index,
+                timeout: None,
+            },
+            true => {
+                std::thread::sleep(LOOK_IN);
+                wgpu::PollType::Poll
+            }
+        };
+        match self.device.poll(poll) {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                self.check()?;
+                Err(Error::Device {
+                    message: e.to_string(),
+                })
+            }
+        }
     }
 
     pub(super) fn read(
@@ -580,6 +650,15 @@ impl WgpuBackend {
             entries: &entries,
         })
     }
+}
+
+/// Words on their way to the device.
+pub(super) struct Fill<'a> {
+    /// Memory that the host maps, as large as `data`.
+    pub(super) staging: &'a wgpu::Buffer,
+    /// Where they go.
+    pub(super) place: &'a wgpu::Buffer,
+    pub(super) data: &'a [u8],
 }
 
 struct Slice<'d> {

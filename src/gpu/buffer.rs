@@ -16,6 +16,17 @@ pub(super) enum Storage {
     Host(Mutex<Vec<u32>>),
 }
 
+/// How the device may use a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// Kernels read and write it.
+    Storage,
+    /// Kernels read it as a uniform.
+    Uniform,
+    /// The host writes it, the device copies from it.
+    Staging,
+}
+
 /// A buffer's bytes and its place in the ledger; shared by handles and by recorded commands.
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -58,6 +69,17 @@ impl<T: Pod> Buffer<T> {
     /// Whether it holds no element. Device buffers are never empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Another handle to the same words, read as another type. They are in the ledger once.
+    #[must_use]
+    pub fn alias<U: Pod>(&self) -> Buffer<U> {
+        const { assert!(size_of::<U>() == 4, "buffers hold 4-byte scalars") };
+        Buffer {
+            inner: self.inner.clone(),
+            len: self.len,
+            _type: PhantomData,
+        }
     }
 
     /// Size in bytes as the ledger counts it.

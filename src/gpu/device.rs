@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use super::Error;
 use super::backend_twin::run_twin;
 use super::backend_wgpu::WgpuBackend;
-use super::buffer::{Buffer, Inner, Storage};
+use super::buffer::{Buffer, Inner, Storage, Usage};
 use super::kernel::Variant;
 use super::ledger::{Ledger, Purpose};
 use super::lent::Lent;
@@ -269,14 +269,14 @@ pub struct Device {
 pub(super) struct Shared {
     pub(super) caps: Caps,
     pub(super) ledger: Ledger,
-    backend: Backend,
+    pub(super) backend: Backend,
     stages: Mutex<Option<Vec<(&'static str, f64)>>>,
     pending: Mutex<Pending>,
 }
 
 /// Recorded work that is not worth a submit of its own yet.
 #[derive(Debug, Default)]
-struct Pending {
+pub(super) struct Pending {
     dispatches: Vec<Dispatch>,
     work: u64,
     /// What went wrong when a write, which returns nothing, had to submit; the next call returns it.
@@ -284,7 +284,7 @@ struct Pending {
 }
 
 #[derive(Debug)]
-enum Backend {
+pub(super) enum Backend {
     Wgpu(Box<WgpuBackend>),
     Twin,
 }
@@ -351,7 +351,7 @@ impl Device {
         *self.stages() = Some(Vec::new());
     }
 
-    fn stages(&self) -> MutexGuard<'_, Option<Vec<(&'static str, f64)>>> {
+    pub(super) fn stages(&self) -> MutexGuard<'_, Option<Vec<(&'static str, f64)>>> {
         self.shared.stages.lock().unwrap_or_else(|p| p.into_inner())
     }
 
@@ -360,7 +360,7 @@ impl Device {
         self.stages().clone().unwrap_or_default()
     }
 
-    fn book_stage(&self, stage: &'static str, secs: f64) {
+    pub(super) fn book_stage(&self, stage: &'static str, secs: f64) {
         if let Some(list) = self.stages().as_mut() {
             match list.iter_mut().find(|(s, _)| *s == stage) {
                 Some((_, t)) => *t += secs,
@@ -379,7 +379,7 @@ impl Device {
         label: &'static str,
         len: usize,
     ) -> Result<Buffer<T>, Error> {
-        self.make(purpose, label, len, None, false)
+        self.make(purpose, label, len, None, Usage::Storage)
     }
 
     /// A buffer holding `data`.
@@ -397,7 +397,7 @@ impl Device {
             label,
             data.len(),
             Some(bytemuck::cast_slice(data)),
-            false,
+            Usage::Storage,
         )
     }
 
@@ -406,23 +406,22 @@ impl Device {
     /// # Errors
     /// More than the device's limits allow, or no memory left.
     pub fn uniform<T: Pod>(&self, label: &'static str, len: usize) -> Result<Buffer<T>, Error> {
-        self.make(Purpose::Scratch, label, len, None, true)
+        self.make(Purpose::Scratch, label, len, None, Usage::Uniform)
     }
 
-    fn make<T: Pod>(
+    pub(super) fn make<T: Pod>(
         &self,
         purpose: Purpose,
         label: &'static str,
         len: usize,
         data: Option<&[u8]>,
-        uniform: bool,
+        usage: Usage,
     ) -> Result<Buffer<T>, Error> {
         assert!(len > 0, "buffer {label} is empty");
         let bytes = (len * size_of::<T>()) as u64;
-        let limit = if uniform {
-            self.shared.caps.max_uniform_bytes
-        } else {
-            self.shared.caps.max_storage_bytes()
+        let limit = match usage {
+            Usage::Uniform => self.shared.caps.max_uniform_bytes,
+            Usage::Storage | Usage::Staging => self.shared.caps.max_storage_bytes(),
         };
         if bytes > limit {
             return Err(Error::TooLarge {
@@ -433,7 +432,7 @@ impl Device {
         }
         let storage = match &self.shared.backend {
             Backend::Wgpu(b) => {
-                Storage::Wgpu(b.make(label, bytes, data, uniform, self.shared.ledger.total())?)
+                Storage::Wgpu(b.make(label, bytes, data, usage, self.shared.ledger.total())?)
             }
             Backend::Twin => Storage::Host(Mutex::new(match data {
                 Some(d) => bytemuck::pod_collect_to_vec(d),
@@ -599,7 +598,7 @@ impl Device {
         Ok(())
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
         self.shared
             .pending
             .lock()
@@ -607,7 +606,7 @@ impl Device {
     }
 
     /// Submits what is pending. The guard is held throughout, so that threads keep their order.
-    fn flush(&self, mut pending: MutexGuard<'_, Pending>) -> Result<(), Error> {
+    pub(super) fn flush(&self, mut pending: MutexGuard<'_, Pending>) -> Result<(), Error> {
         if let Some(e) = pending.failed.take() {
             return Err(e);
         }

@@ -7,6 +7,7 @@ mod backend_twin;
 mod backend_wgpu;
 mod buffer;
 mod device;
+mod feed;
 mod kernel;
 mod ledger;
 mod lent;
@@ -15,6 +16,7 @@ pub mod shader;
 
 pub use buffer::{Bound, Buffer};
 pub use device::{Caps, Device, Kind, Select, Tier, TierRequest};
+pub use feed::Feed;
 pub use kernel::{Kernel, Knob, Launch, Plan, Source, Variant, knob};
 pub use ledger::{Ledger, Purpose};
 pub use lent::{Booked, Lent};

@@ -8,9 +8,9 @@ use std::ops::Range;
 use super::Error;
 use super::activations::Activations;
 use super::config::{Cross, DitConfig};
-use super::load::{self, Block, CrossWeights, Loaded};
-use super::lora::Lora;
+use super::load::{self, Block, CrossWeights, Loaded, Loading};
 use super::probe::Tape;
+use super::waiting::Want;
 use crate::cache::{CacheShape, KvCache, KvSource};
 use crate::gpu::{Buffer, Device, Purpose};
 use crate::ops::{
@@ -116,33 +116,44 @@ impl Dit {
         weights: &Weights,
         format: WeightFormat,
     ) -> Result<Dit, Error> {
-        Ok(Dit {
-            w: load::load(device, config, weights, None, format)?,
-            config: config.clone(),
-        })
+        Dit::load_as(device, config, weights, &Loading::plain(format))
     }
 
-    /// As [`Dit::load`], with a low-rank change worked into the weights, matrix by matrix: what it takes besides is one matrix
-    /// at a time, in f32, on the host and on the device.
+    /// As [`Dit::load`], changed, or with blocks that wait in main memory.
     ///
     /// # Errors
     /// As [`Dit::load`]; changed weights that the format cannot hold.
-    pub fn load_changed(
+    pub fn load_as(
         device: &Device,
         config: &DitConfig,
         weights: &Weights,
-        lora: &Lora,
-        format: WeightFormat,
+        how: &Loading<'_>,
     ) -> Result<Dit, Error> {
         Ok(Dit {
-            w: load::load(device, config, weights, Some(lora), format)?,
+            w: load::load(device, config, weights, how)?,
             config: config.clone(),
         })
     }
 
-    /// Device bytes [`Dit::load`] takes.
-    pub fn bytes(config: &DitConfig, format: WeightFormat) -> u64 {
-        load::bytes(config, format)
+    /// Device bytes of the weights where `offload` blocks wait in main memory; staging of their uploads is told by
+    /// [`Dit::block_bytes`].
+    pub fn bytes(config: &DitConfig, format: WeightFormat, offload: u32) -> u64 {
+        load::bytes(config, format, offload)
+    }
+
+    /// Bytes of one block.
+    pub fn block_bytes(config: &DitConfig, format: WeightFormat) -> u64 {
+        load::block_bytes(config, format)
+    }
+
+    /// Bytes that every pass uploads where `offload` blocks wait.
+    pub fn pass_bytes(config: &DitConfig, format: WeightFormat, offload: u32) -> u64 {
+        load::pass_bytes(config, format, offload)
+    }
+
+    /// Bytes uploaded so far for blocks that wait.
+    pub fn uploaded_bytes(&self) -> u64 {
+        self.w.waiting.as_ref().map_or(0, |w| w.filled_bytes())
     }
 
     /// The largest single buffer of [`Dit::load`] in bytes.
@@ -228,7 +239,8 @@ impl Dit {
         device.run(rec)?;
         tape.read(device, "context", &c.context, n_rows * d)?;
         let mut blocks = Vec::new();
-        for block in &self.w.blocks {
+        for (layer, block) in self.w.blocks.iter().enumerate() {
+            let _held = self.w.bring(device, layer, Want::Text)?;
             let w = block.cross.as_ref().expect("loaded with the model");
             let words = format.words(text_len * d);
             let (k, v) = (
@@ -296,6 +308,7 @@ impl Dit {
         let last = self.w.blocks.len() - 1;
         for (layer, block) in self.w.blocks.iter().enumerate() {
             tape.enter(layer);
+            let _held = self.w.bring(device, layer, Want::Pass)?;
             self.self_attention(device, act, cache, layer, block, pass, tape)?;
             if pass.kv_only && layer == last {
                 return Ok(());

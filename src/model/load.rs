@@ -1,11 +1,16 @@
 //! Weights on the device: q, k and v of a block as one matrix, widths padded to multiples of four, tables in f32.
 
+use std::sync::MutexGuard;
+
+use bytemuck::Pod;
+
 use super::Error;
 use super::config::{Cross, DitConfig, FrameCondition};
 use super::lora::Lora;
-use crate::gpu::{Buffer, Device, Purpose};
+use super::waiting::{Gather, Waiting, Want, waits};
+use crate::gpu::{Buffer, Device, Feed, Purpose};
 use crate::ops::{Matrix, WeightFormat};
-use crate::weights::{Error as WeightsError, Weights};
+use crate::weights::{Error as WeightsError, Expected, Weights};
 
 /// Self-attention, optional cross-attention and FFN of one block.
 #[derive(Debug)]
@@ -54,6 +59,48 @@ pub(super) struct Loaded {
     /// `[2, hidden]`: shift, scale.
     pub(super) head_modulation: Buffer<f32>,
     pub(super) head: Matrix,
+    /// Those of the blocks that do not stay on the device.
+    pub(super) waiting: Option<Waiting>,
+}
+
+impl Loaded {
+    /// Has a block on the device, whether it waits or not, for as long as what is given back is held.
+    pub(super) fn bring(
+        &self,
+        device: &Device,
+        layer: usize,
+        want: Want,
+    ) -> Result<Option<MutexGuard<'_, Feed>>, Error> {
+        match &self.waiting {
+            Some(waiting) => waiting.bring(device, layer, want),
+            None => Ok(None),
+        }
+    }
+}
+
+/// How a network is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Loading<'a> {
+    /// Storage of matrices.
+    pub format: WeightFormat,
+    /// A change that is worked into the weights, matrix by matrix: what it takes besides is one matrix at a time, in f32, on the
+    /// host and on the device.
+    pub lora: Option<&'a Lora>,
+    /// Blocks whose weights wait in main memory and are uploaded in every pass, all of them into one place. Of fewer than two,
+    /// none has to make way.
+    pub offload: u32,
+}
+
+impl Loading<'_> {
+    /// All on the device, and nothing changed.
+    #[must_use]
+    pub fn plain(format: WeightFormat) -> Loading<'static> {
+        Loading {
+            format,
+            lora: None,
+            offload: 0,
+        }
+    }
 }
 
 struct Loader<'a> {
@@ -61,9 +108,20 @@ struct Loader<'a> {
     weights: &'a Weights,
     lora: Option<&'a Lora>,
     format: WeightFormat,
+    gather: Gather,
+    /// The block at hand is gathered.
+    waits: bool,
 }
 
 impl Loader<'_> {
+    /// On the device, or among the blocks that wait.
+    fn place<T: Pod>(&mut self, label: &'static str, values: Vec<T>) -> Result<Buffer<T>, Error> {
+        match self.waits {
+            false => Ok(self.device.upload(Purpose::Weights, label, &values)?),
+            true => self.gather.take(self.device, label, values),
+        }
+    }
+
     /// Tensors joined one after the other, in f32.
     fn joined(&self, names: &[String]) -> Result<Vec<f32>, Error> {
         let mut all = Vec::new();
@@ -73,14 +131,13 @@ impl Loader<'_> {
         Ok(all)
     }
 
-    fn table(&self, label: &'static str, names: &[String]) -> Result<Buffer<f32>, Error> {
-        Ok(self
-            .device
-            .upload(Purpose::Weights, label, &self.joined(names)?)?)
+    fn table(&mut self, label: &'static str, names: &[String]) -> Result<Buffer<f32>, Error> {
+        let values = self.joined(names)?;
+        self.place(label, values)
     }
 
     /// The linear layers `names`, their rows one below the other. No more of the file is in memory than they.
-    fn matrix(&self, label: &'static str, names: &[String]) -> Result<Matrix, Error> {
+    fn matrix(&mut self, label: &'static str, names: &[String]) -> Result<Matrix, Error> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for name in names {
             let full = format!("{name}.weight");
@@ -110,8 +167,8 @@ impl Loader<'_> {
         let packed = format.pack(&weight);
         drop(weight);
         Ok(Matrix {
-            weight: self.device.upload(Purpose::Weights, label, &packed)?,
-            bias: self.device.upload(Purpose::Weights, label, &bias)?,
+            weight: self.place(label, packed)?,
+            bias: self.place(label, bias)?,
             n: n_pad,
             k: k_pad,
             format,
@@ -140,11 +197,11 @@ impl Loader<'_> {
         }
     }
 
-    fn one(&self, label: &'static str, name: &str) -> Result<Matrix, Error> {
+    fn one(&mut self, label: &'static str, name: &str) -> Result<Matrix, Error> {
         self.matrix(label, &[name.to_owned()])
     }
 
-    fn block(&self, i: usize, cross: bool) -> Result<Block, Error> {
+    fn block(&mut self, i: usize, cross: bool) -> Result<Block, Error> {
         let at = |name: &str| format!("blocks.{i}.{name}");
         let attn = |name: &str| at(&format!("self_attn.{name}"));
         let text = |name: &str| at(&format!("cross_attn.{name}"));
@@ -179,21 +236,29 @@ pub(super) fn load(
     device: &Device,
     config: &DitConfig,
     weights: &Weights,
-    lora: Option<&Lora>,
-    format: WeightFormat,
+    how: &Loading<'_>,
 ) -> Result<Loaded, Error> {
     weights.check(config.family.name(), &config.tensors())?;
-    let l = Loader {
+    let mut l = Loader {
         device,
         weights,
-        lora,
-        format,
+        lora: how.lora,
+        format: how.format,
+        gather: Gather::default(),
+        waits: false,
     };
     let cross = config.cross != Cross::None;
-    let mut blocks = Vec::with_capacity(config.layers as usize);
-    for i in 0..config.layers as usize {
+    let (layers, offload) = (
+        config.layers as usize,
+        how.offload.min(config.layers) as usize,
+    );
+    let mut blocks = Vec::with_capacity(layers);
+    for i in 0..layers {
+        l.gather.next_block();
+        l.waits = waits(i, layers, offload);
         blocks.push(l.block(i, cross)?);
     }
+    l.waits = false;
     Ok(Loaded {
         patch: l.one("patch embedding", "patch_embedding")?,
         time_up: l.one("time embedding", "time_embedding.0")?,
@@ -214,28 +279,56 @@ pub(super) fn load(
         blocks,
         head_modulation: l.table("head modulation", &["head.modulation".to_owned()])?,
         head: l.one("head", "head.head")?,
+        waiting: l.gather.finish(device)?,
     })
 }
 
-/// Device bytes that [`load`] takes.
-pub(super) fn bytes(config: &DitConfig, format: WeightFormat) -> u64 {
-    let mut total = 0;
-    for t in config.tensors() {
-        let is_matrix = t.name.ends_with(".weight") && t.shape.len() > 1;
-        let rows = t.shape[0];
-        let cols: usize = t.shape[1..].iter().product();
-        total += if is_matrix {
-            let cols = cols.next_multiple_of(4);
-            format
-                .for_width(cols)
-                .packed_bytes(rows.next_multiple_of(4) * cols)
-        } else if t.name.ends_with(".bias") && !t.name.contains("norm") {
-            rows.next_multiple_of(4) * 4
-        } else {
-            rows * cols * 4
-        } as u64;
-    }
-    total
+/// Device bytes that [`load`] takes, staging of uploads left out.
+pub(super) fn bytes(config: &DitConfig, format: WeightFormat, offload: u32) -> u64 {
+    let tensors = config.tensors();
+    let all: u64 = tensors.iter().map(|t| tensor_bytes(t, format)).sum();
+    // Those that wait share the place of one.
+    let shared = u64::from(offload.min(config.layers).saturating_sub(1));
+    all - shared * block_bytes(config, format)
+}
+
+/// Device bytes of one block.
+pub(super) fn block_bytes(config: &DitConfig, format: WeightFormat) -> u64 {
+    bytes_where(config, format, |_| true)
+}
+
+/// Bytes that a pass uploads.
+pub(super) fn pass_bytes(config: &DitConfig, format: WeightFormat, offload: u32) -> u64 {
+    let of_text = ["cross_attn.k.", "cross_attn.v.", "cross_attn.norm_k."];
+    let of_pass = |name: &str| !of_text.iter().any(|part| name.contains(part));
+    u64::from(offload.min(config.layers)) * bytes_where(config, format, of_pass)
+}
+
+/// Of the first block's tensors; all blocks are of one size.
+fn bytes_where(config: &DitConfig, format: WeightFormat, is_in: impl Fn(&str) -> bool) -> u64 {
+    let tensors = config.tensors();
+    (tensors
+        .iter()
+        .filter(|t| t.name.starts_with("blocks.0.") && is_in(&t.name)))
+    .map(|t| tensor_bytes(t, format))
+    .sum()
+}
+
+fn tensor_bytes(t: &Expected, format: WeightFormat) -> u64 {
+    let is_matrix = t.name.ends_with(".weight") && t.shape.len() > 1;
+    let rows = t.shape[0];
+    let cols: usize = t.shape[1..].iter().product();
+    let bytes = if is_matrix {
+        let cols = cols.next_multiple_of(4);
+        format
+            .for_width(cols)
+            .packed_bytes(rows.next_multiple_of(4) * cols)
+    } else if t.name.ends_with(".bias") && !t.name.contains("norm") {
+        rows.next_multiple_of(4) * 4
+    } else {
+        rows * cols * 4
+    };
+    bytes as u64
 }
 
 /// The largest single device buffer that [`load`] makes, in bytes.

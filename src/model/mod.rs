@@ -7,10 +7,12 @@ mod load;
 pub mod lora;
 pub mod preset;
 mod probe;
+mod waiting;
 mod work;
 
 pub use activations::Activations;
 pub use dit::{Dit, Pass, TextCache, sinusoid};
+pub use load::Loading;
 pub use lora::Lora;
 pub use probe::Tape;
 pub use work::Work;

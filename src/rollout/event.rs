@@ -31,6 +31,19 @@ pub struct MemoryUse {
     pub peak_device_bytes: u64,
 }
 
+/// Layers whose weights wait in main memory instead of on the device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Offload {
+    /// How many.
+    pub layers: u32,
+    /// Layers of the network.
+    pub of_layers: u32,
+    /// Their bytes in main memory.
+    pub host_bytes: u64,
+    /// Bytes that every pass uploads.
+    pub pass_bytes: u64,
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde calls it with a reference"
@@ -85,6 +98,8 @@ pub enum Event {
         sink: u32,
         /// Codecs of keys and values; `None`: all stay exact.
         kv: Option<String>,
+        /// Layers that wait in main memory.
+        offload: Offload,
         /// Bytes the planner expects at the end, by purpose; `peak_device_bytes` is the plan's total.
         planned: MemoryUse,
     },
@@ -253,6 +268,10 @@ pub struct Summary {
     pub drift: DriftSummary,
     /// Largest sum of device bytes.
     pub peak_device_bytes: u64,
+    /// Layers that waited in main memory.
+    pub offload: Offload,
+    /// Bytes uploaded for them in all.
+    pub uploaded_bytes: u64,
     /// Seed of the noise: the same seed on the same device gives the same bytes.
     pub seed: u64,
     /// Ended by the user before the last chunk.

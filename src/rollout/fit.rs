@@ -1,14 +1,16 @@
 //! Which settings of a film fit into how much memory. Pure: the plan itself, asked for other codecs and windows.
 //!
-//! What is given up, in this order: time, where a decoder can make its pictures in bands, then bits of the cache, with spans as
-//! long as a chunk where the usual ones do not fit or save less than half as much, then the window. Sizes, lengths, steps and
+//! What is given up, in this order: time, by a decoder that makes its pictures in bands and by layers that wait in main memory
+//! ([`Config::offload`]), as few of both as do, since that changes no byte of the film; bits of the cache, with spans as long as a
+//! chunk where the usual ones do not fit or save less than half as much; then the window. Sizes, lengths, steps and the storage of
 //! weights are the user's, and stay.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::event::MemoryUse;
+use super::event::{MemoryUse, Offload};
 use super::plan::{Outline, Plan, mib};
 use super::schedule::Schedule;
 use super::session::{Coded, Config, Error};
@@ -62,6 +64,10 @@ pub struct Needs {
     pub decoder_host_bytes: u64,
     /// While the prompt is encoded, before anything else is there.
     pub text_encoder_bytes: u64,
+    /// Layers that wait in main memory.
+    pub offload: Offload,
+    /// Bytes that all passes upload for them.
+    pub upload_bytes: u64,
     /// Latent frames that attention sees at most.
     pub visible_frames: usize,
     /// Denoising steps of a chunk.
@@ -99,6 +105,10 @@ pub struct Choice {
     pub peak_bytes: u64,
     /// How far it fits; `None`: the memory is not known.
     pub reach: Option<Reach>,
+    /// Layers that wait in main memory for it to reach so far: as many as were asked for, or the fewest that do.
+    pub offload: u32,
+    /// Bytes that every pass uploads for them.
+    pub pass_bytes: u64,
     #[serde(skip)]
     coded: Option<Coded>,
 }
@@ -117,6 +127,9 @@ impl Choice {
         if let Some(span) = self.span {
             let _ = write!(text, " --kv-span {span}");
         }
+        if 0 < self.offload {
+            let _ = write!(text, " --offload {}", self.offload);
+        }
         if let Some(Reach::Window(frames)) = self.reach {
             let _ = write!(text, " --window {frames}");
         }
@@ -127,10 +140,21 @@ impl Choice {
     #[must_use]
     pub fn apply(&self, config: &Config) -> Config {
         let mut config = with(config, self.coded.as_ref());
+        config.offload = self.offload;
         if let Some(Reach::Window(frames)) = self.reach {
             config.window = Some(frames);
         }
         config
+    }
+
+    /// How good it is: the window, then how little waits.
+    fn rank(&self) -> (u32, Reverse<u32>) {
+        let window = match self.reach {
+            Some(Reach::Asked) => u32::MAX,
+            Some(Reach::Window(frames)) => frames,
+            _ => 0,
+        };
+        (window, Reverse(self.offload))
     }
 }
 
@@ -145,6 +169,9 @@ pub struct Fit {
     pub refused: Option<String>,
     /// Bytes of the network's weights in every format.
     pub weights: Vec<(WeightFormat, u64)>,
+    /// Layers may wait in main memory to make it fit.
+    #[serde(skip)]
+    may_offload: bool,
     /// The cache as asked first, then smaller ones.
     pub choices: Vec<Choice>,
     /// What [`auto`] takes, a place among the choices.
@@ -164,6 +191,13 @@ fn with(config: &Config, coded: Option<&Coded>) -> Config {
         },
         ..config.clone()
     }
+}
+
+/// Whether layers in main memory leave room for the film: not where the device's memory is the main memory, unless the user sets a
+/// limit to what the device holds.
+fn may_offload(caps: &Caps, config: &Config) -> bool {
+    let shares = matches!(caps.kind, Kind::Integrated | Kind::Software | Kind::Twin);
+    config.budget_bytes.is_some() || !shares
 }
 
 /// Memory that a film may take.
@@ -229,7 +263,8 @@ pub fn auto(
         return Ok(None);
     };
     let choice = &found.choices[best];
-    if (best, choice.reach) == (0, Some(Reach::Asked)) {
+    let is_asked = choice.offload == found.needs.offload.layers;
+    if (best, choice.reach) == (0, Some(Reach::Asked)) && is_asked {
         return Ok(None);
     }
     let config = choice.apply(config);
@@ -274,8 +309,9 @@ impl Fit {
             refused: asked.check_limits(caps).err().map(|e| e.to_string()),
             weights: WeightFormat::ALL
                 .into_iter()
-                .map(|f| (f, Dit::bytes(film.model, f)))
+                .map(|f| (f, Dit::bytes(film.model, f, asked.offload.layers)))
                 .collect(),
+            may_offload: may_offload(caps, config),
             choices,
             best,
             smaller_picture,
@@ -285,16 +321,18 @@ impl Fit {
     /// Settings of the cache by line: what each takes, and how far it fits.
     #[must_use]
     pub fn table(&self) -> String {
+        let asked = self.needs.offload.layers;
         let mut lines = vec![["CACHE", "BYTES", "PEAK", "FITS"].map(str::to_owned)];
         lines.extend(self.choices.iter().map(|c| {
             let reach = match c.reach {
                 None => "not known".to_owned(),
-                Some(Reach::Asked) => "yes".to_owned(),
-                Some(Reach::Window(_)) => format!("no; {} fits", c.flags()),
+                Some(Reach::Asked) if c.offload == asked => "yes".to_owned(),
+                Some(Reach::Asked | Reach::Window(_)) => format!("no; {} fits", c.flags()),
                 Some(Reach::Nothing) => "no".to_owned(),
             };
             let name = Choice {
                 reach: None,
+                offload: asked,
                 ..c.clone()
             };
             [name.flags(), mib(c.cache_bytes), mib(c.peak_bytes), reach]
@@ -307,11 +345,33 @@ impl Fit {
             let _ = writeln!(text, "{name:a$}  {cache:>b$}  {peak:>c$}  {reach}");
         }
         text += &match (self.have_bytes, self.best.map(|i| &self.choices[i])) {
-            (None, _) => "the device does not tell how much memory is free; say it: --max-vram 8G".into(),
-            (_, Some(c)) if c.reach == Some(Reach::Asked) => format!("widest that fits: {}", c.flags()),
+            (None, _) => {
+                "the device does not tell how much memory is free; say it: --max-vram 8G".into()
+            }
+            (_, Some(c)) if c.reach == Some(Reach::Asked) => {
+                format!("widest that fits: {}", c.flags())
+            }
             (_, Some(c)) => format!("widest that fits: {}; or fewer frames", c.flags()),
-            (_, None) => "no codec and no --window helps: take smaller --weights, a smaller picture or model, or another --device".into(),
+            (_, None) => format!(
+                "no codec and no --window helps{}: take smaller --weights, a smaller picture or model, or another --device",
+                match self.may_offload {
+                    true => ", not even with --offload all",
+                    false => "",
+                }
+            ),
         };
+        if let Some(c) = self
+            .best
+            .map(|i| &self.choices[i])
+            .filter(|c| asked < c.offload)
+        {
+            let _ = write!(
+                text,
+                "; its {} layers wait in main memory, every pass uploads {}",
+                c.offload,
+                mib(c.pass_bytes)
+            );
+        }
         if let Some((height, width)) = self.smaller_picture {
             let _ = write!(
                 text,
@@ -329,6 +389,7 @@ fn needs(film: &Outline<'_>, config: &Config, plan: &Plan) -> Needs {
     let c = film.model;
     let chunk = c.chunk_frames as usize;
     let mut work = c.text_work();
+    let mut passes = film.given as u64;
     for given in 1..=film.given {
         work.add(c.pass_work(1, seen(given), true), 1.0);
     }
@@ -338,9 +399,11 @@ fn needs(film: &Outline<'_>, config: &Config, plan: &Plan) -> Needs {
         made += n;
         let visible = seen(film.given + made);
         work.add(c.pass_work(n, visible, false), f64::from(plan.steps));
+        passes += u64::from(plan.steps);
         // The last chunk's keys and values are needed by none.
         if made < film.frames {
             work.add(c.pass_work(n, visible, true), 1.0);
+            passes += 1;
         }
     }
     Needs {
@@ -351,6 +414,8 @@ fn needs(film: &Outline<'_>, config: &Config, plan: &Plan) -> Needs {
         decoder_bands: decoder.bands,
         decoder_host_bytes: decoder.host_bytes,
         text_encoder_bytes: film.text_encoder_bytes,
+        offload: plan.offload,
+        upload_bytes: passes * plan.offload.pass_bytes,
         visible_frames: seen(total),
         steps: plan.steps,
         chunks: plan.chunks,
@@ -406,17 +471,12 @@ impl Search<'_> {
         let exact = plan(self.caps, self.film, &with(self.config, None))?;
         let saved = |c: &Choice| exact.memory.peak_device_bytes.saturating_sub(c.peak_bytes);
         if first.reach != Some(Reach::Nothing)
-            && first.reach == second.reach
+            && first.rank() == second.rank()
             && saved(&second) <= 2 * saved(&first)
         {
             return Ok(Some(first));
         }
-        let window = |c: &Choice| match c.reach {
-            Some(Reach::Asked) => u32::MAX,
-            Some(Reach::Window(frames)) => frames,
-            _ => 0,
-        };
-        let better = (window(&second), first.peak_bytes) > (window(&first), second.peak_bytes);
+        let better = (second.rank(), first.peak_bytes) > (first.rank(), second.peak_bytes);
         Ok(Some(if better { second } else { first }))
     }
 
@@ -427,10 +487,11 @@ impl Search<'_> {
         have: Option<u64>,
     ) -> Result<Choice, Error> {
         let m = &plan.memory;
-        let reach = match have {
-            None => None,
-            Some(have) if m.peak_device_bytes <= have => Some(Reach::Asked),
-            Some(have) => Some(self.window(coded.as_ref(), have)?),
+        let asked = plan.offload.layers;
+        let (reach, offload) = match have {
+            None => (None, asked),
+            Some(have) if m.peak_device_bytes <= have => (Some(Reach::Asked), asked),
+            Some(have) => self.reach(coded.as_ref(), asked, have)?,
         };
         Ok(Choice {
             kv: coded.as_ref().map(|c| c.pair.name.clone()),
@@ -438,12 +499,78 @@ impl Search<'_> {
             cache_bytes: m.cache_bytes + m.spans_bytes,
             peak_bytes: m.peak_device_bytes,
             reach,
+            offload,
+            pass_bytes: Dit::pass_bytes(self.film.model, self.config.weights, offload),
             coded,
         })
     }
 
-    /// The widest window that fits, below the one that was asked for.
-    fn window(&self, coded: Option<&Coded>, have: u64) -> Result<Reach, Error> {
+    /// How far a cache gets that does not fit with `asked` layers in main memory, and with how many it does.
+    fn reach(
+        &self,
+        coded: Option<&Coded>,
+        asked: u32,
+        have: u64,
+    ) -> Result<(Option<Reach>, u32), Error> {
+        let config = with(self.config, coded);
+        if let Some(offload) = self.fewest(&config, have)? {
+            return Ok((Some(Reach::Asked), offload));
+        }
+        let most = match may_offload(self.caps, self.config) {
+            // One layer alone cannot wait.
+            true if 1 < self.film.model.layers => self.film.model.layers,
+            _ => asked,
+        };
+        let reach = self.window(coded, most, have)?;
+        let Reach::Window(window) = reach else {
+            return Ok((Some(reach), asked));
+        };
+        let config = Config {
+            window: Some(window),
+            ..config
+        };
+        let fits = plan(self.caps, self.film, &config)?
+            .memory
+            .peak_device_bytes
+            <= have;
+        let offload = match fits {
+            true => asked,
+            false => self.fewest(&config, have)?.unwrap_or(most),
+        };
+        Ok((Some(reach), offload))
+    }
+
+    /// The fewest layers in main memory with which a film fits that does not fit as `config` has it; `None`: no number does.
+    fn fewest(&self, config: &Config, have: u64) -> Result<Option<u32>, Error> {
+        let layers = self.film.model.layers;
+        if !may_offload(self.caps, config) || layers < 2 {
+            return Ok(None);
+        }
+        let fits = |offload: u32| -> Result<bool, Error> {
+            let config = Config {
+                offload,
+                ..config.clone()
+            };
+            let plan = plan(self.caps, self.film, &config)?;
+            Ok(plan.memory.peak_device_bytes <= have)
+        };
+        if !fits(layers)? {
+            return Ok(None);
+        }
+        // `low` does not fit, `high` does.
+        let (mut low, mut high) = (config.offload.max(1), layers);
+        while low + 1 < high {
+            let mid = low + (high - low) / 2;
+            match fits(mid)? {
+                true => high = mid,
+                false => low = mid,
+            }
+        }
+        Ok(Some(high))
+    }
+
+    /// The widest window that fits with `offload` layers in main memory, below the one that was asked for.
+    fn window(&self, coded: Option<&Coded>, offload: u32, have: u64) -> Result<Reach, Error> {
         let least = self.config.sink + self.film.model.chunk_frames;
         let total = u32::try_from(self.film.total()).unwrap_or(u32::MAX);
         let asked = self.config.window.unwrap_or(total).min(total);
@@ -454,6 +581,7 @@ impl Search<'_> {
         let fits = |frames: u32| -> Result<bool, Error> {
             let config = Config {
                 window: Some(frames),
+                offload,
                 ..with(self.config, coded)
             };
             let span = coded.map_or(0, |c| c.span.unwrap_or(super::SPAN_FRAMES) + c.recent);
@@ -487,7 +615,11 @@ impl Search<'_> {
         let [_, ph, pw] = c.patch;
         let (side_h, side_w) = (ph * c.cell_px, pw * c.cell_px);
         let (height, width) = c.picture_px();
-        let config = with(self.config, choice?.coded.as_ref());
+        let choice = choice?;
+        let config = Config {
+            offload: choice.offload,
+            ..with(self.config, choice.coded.as_ref())
+        };
         // A demo world's picture is its own; latents are of any size.
         if self.film.decoder == DecoderShape::Pixels {
             return None;

@@ -1,9 +1,9 @@
 //! What a rollout will take, before anything is loaded. Pure: from the code that allocates, not from a formula beside it.
 
-use super::event::{Event, MemoryUse};
+use super::event::{Event, MemoryUse, Offload};
 use super::session::{Config, Error};
 use crate::decode::{DecoderNeeds, DecoderShape};
-use crate::gpu::{Caps, EXECUTOR_BYTES, Kind};
+use crate::gpu::{Caps, EXECUTOR_BYTES, Feed, Kind};
 use crate::model::config::DitConfig;
 use crate::model::{Activations, Dit};
 
@@ -47,6 +47,7 @@ pub(super) struct Plan {
     pub(super) steps: u32,
     pub(super) kv: Option<String>,
     pub(super) memory: MemoryUse,
+    pub(super) offload: Offload,
     /// Keys and values of the text, which are among those of the cache.
     pub(super) text_bytes: u64,
     /// What is read back at once at most, beside what is always there.
@@ -99,7 +100,12 @@ impl Plan {
             .map_or((0, 0, 0), |s| s.bytes(&shape, caps));
         let (activations_bytes, tables) = Activations::bytes(c, c.chunk_frames as usize);
         let activations_bytes = activations_bytes + decoder.activations_bytes;
-        let weights_bytes = Dit::bytes(c, config.weights) + decoder.weights_bytes;
+        let offload = config.offloaded(c)?;
+        let weights_bytes = Dit::bytes(c, config.weights, offload.layers) + decoder.weights_bytes;
+        let uploads = match offload.layers {
+            0 => 0,
+            _ => Feed::staging_bytes(caps, Dit::block_bytes(c, config.weights)),
+        };
         let text_bytes = Dit::text_bytes(c, config.kv);
         let cache_bytes = shape.bytes() + text_bytes;
         let executor = if caps.kind == Kind::Twin {
@@ -108,7 +114,7 @@ impl Plan {
             EXECUTOR_BYTES
         };
         let scratch_bytes =
-            tables + shape.table_bytes(caps) + span_tables + encoder_bytes + executor;
+            tables + shape.table_bytes(caps) + span_tables + encoder_bytes + executor + uploads;
         let scratch_bytes =
             scratch_bytes + crate::cache::KvCache::scratch_bytes(&shape, &setup.policy);
         let device_bytes =
@@ -144,6 +150,7 @@ impl Plan {
                 device_bytes,
                 peak_device_bytes: (device_bytes + staging).max(film.text_encoder_bytes + executor),
             },
+            offload,
             text_bytes,
             staging_bytes: staging,
             largest: Activations::largest(c, c.chunk_frames as usize)
@@ -231,6 +238,7 @@ impl Plan {
             window: self.window,
             sink: self.sink,
             kv: self.kv.clone(),
+            offload: self.offload,
             planned: self.memory,
         }
     }

@@ -97,6 +97,11 @@ impl Sampler {
         self.dit.config()
     }
 
+    /// Bytes uploaded so far for layers that wait in main memory.
+    pub fn uploaded_bytes(&self) -> u64 {
+        self.dit.uploaded_bytes()
+    }
+
     /// The cache.
     pub fn cache(&self) -> &KvCache {
         &self.cache

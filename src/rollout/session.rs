@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use super::event::{Event, MemoryUse, PassKind};
+use super::event::{Event, MemoryUse, Offload, PassKind};
 use super::film::{Cue, Film, check_rows};
 use super::fit;
 use super::noise::{self, START};
@@ -21,7 +21,7 @@ use crate::decode::{self, Decoder, DecoderShape, DecoderSource, Pictures};
 use crate::frame::Frame;
 use crate::gpu::{Device, Purpose};
 use crate::model::config::DitConfig;
-use crate::model::{self, Dit, Lora, Tape};
+use crate::model::{self, Dit, Loading, Lora, Tape};
 use crate::ops::{KvFormat, WeightFormat};
 use crate::weights::{self, Weights};
 use crate::world::pose::Pose;
@@ -154,6 +154,8 @@ pub struct Config {
     pub coded: Option<Coded>,
     /// Storage of weights on the device.
     pub weights: WeightFormat,
+    /// Layers whose weights wait in main memory and are uploaded in every pass; as many as the network has, or more: all.
+    pub offload: u32,
     /// Denoising steps; `None`: the model's own list.
     pub steps: Option<u32>,
     /// Device bytes that the film may take; `None`: what the device is known to have free.
@@ -173,6 +175,7 @@ impl Default for Config {
             kv: KvFormat::F16,
             coded: None,
             weights: WeightFormat::F16,
+            offload: 0,
             steps: None,
             budget_bytes: None,
             undo_bytes: 0,
@@ -224,6 +227,26 @@ impl Config {
             positions: self.positions,
             ema_sink: self.ema_sink,
         }
+    }
+
+    /// The layers of a model that wait in main memory.
+    ///
+    /// # Errors
+    /// One alone, which would have its place on the device to itself.
+    pub fn offloaded(&self, model: &DitConfig) -> Result<Offload, Error> {
+        let layers = self.offload.min(model.layers);
+        if layers == 1 {
+            return Err(Error::Setting(format!(
+                "--offload 1: one layer alone has none to make way for; let 0, or 2 to {} wait in main memory",
+                model.layers
+            )));
+        }
+        Ok(Offload {
+            layers,
+            of_layers: model.layers,
+            host_bytes: u64::from(layers) * Dit::block_bytes(model, self.weights),
+            pass_bytes: Dit::pass_bytes(model, self.weights, layers),
+        })
     }
 
     /// The cache of a film of these frames: given ones come one by one.
@@ -332,10 +355,12 @@ impl Session {
         if matches!(&film, Film::Text(script) if script.cues.is_empty()) {
             return Err(Error::Setting("a film from text needs a prompt".into()));
         }
-        let dit = match &model.lora {
-            Some(lora) => Dit::load_changed(device, c, &model.weights, lora, config.weights)?,
-            None => Dit::load(device, c, &model.weights, config.weights)?,
+        let how = Loading {
+            format: config.weights,
+            lora: model.lora.as_ref(),
+            offload: plan.offload.layers,
         };
+        let dit = Dit::load_as(device, c, &model.weights, &how)?;
         let setup = config.cache(c, film.given().len(), most)?;
         let sampler = Sampler::new(device, dit, schedule, c.chunk_frames as usize, &setup)?;
         let decoder = model
@@ -600,6 +625,11 @@ impl Session {
     /// How far the film has drifted from its beginning.
     pub fn drift(&self) -> DriftSummary {
         self.watch.summary()
+    }
+
+    /// The layers that wait in main memory, and the bytes uploaded for them so far.
+    pub fn offload(&self) -> (Offload, u64) {
+        (self.plan.offload, self.sampler.uploaded_bytes())
     }
 
     /// Seconds the network itself ran for generated frames, given frames left out.

@@ -61,7 +61,8 @@ impl Speed {
         })
     }
 
-    /// Seconds of a film's matrices, attention and convolutions. What is left out: norms, coding, the text encoder, files.
+    /// Seconds of a film's matrices, attention and convolutions. What is left out: norms, coding, uploads of layers, the text
+    /// encoder, files.
     #[must_use]
     pub fn secs(&self, needs: &Needs) -> f64 {
         needs.work.linear_flop / self.linear

@@ -7,7 +7,7 @@ use longtake::cache::{KvCache, Policy};
 use longtake::gpu::Device;
 use longtake::model::config::{Cross, DitConfig};
 use longtake::model::lora::Lora;
-use longtake::model::{Activations, Dit, Pass, Tape, preset};
+use longtake::model::{Activations, Dit, Loading, Pass, Tape, preset};
 use longtake::ops::{KvFormat, WeightFormat};
 use longtake::weights::{Dtype, Existing, Planned, Weights, Writer};
 
@@ -127,7 +127,21 @@ pub fn run(config: &str, weights: &Path, device: &Device, title: &str) {
     write(&at("merged"), &merged);
     let opened = Lora::open(&at("change"), &config, &change).unwrap();
     let format = WeightFormat::F32;
-    let changed = Dit::load_changed(device, &config, &base, &opened, format).unwrap();
+    let how = Loading {
+        lora: Some(&opened),
+        ..Loading::plain(format)
+    };
+    let changed = Dit::load_as(device, &config, &base, &how).unwrap();
+    let all_wait = Loading {
+        offload: config.layers,
+        ..how
+    };
+    let waiting = Dit::load_as(device, &config, &base, &all_wait).unwrap();
+    let is_same = pass(device, &waiting) == pass(device, &changed);
+    assert!(
+        is_same,
+        "layers that wait in main memory have the change too"
+    );
     let beforehand = Weights::open(&at("merged")).unwrap();
     let beforehand = Dit::load(device, &config, &beforehand, format).unwrap();
     let plain = Dit::load(device, &config, &base, format).unwrap();

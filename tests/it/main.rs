@@ -7,7 +7,9 @@
 
 mod cli;
 mod dump;
+mod full_width;
 mod media;
+mod offload;
 mod ops;
 mod plan;
 mod repack;

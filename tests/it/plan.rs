@@ -202,7 +202,7 @@ fn the_small_decoder_takes_what_its_shape_says() {
 }
 
 /// A checkpoint of half floats for a config, in memory.
-fn made_up(config: &DitConfig) -> Weights {
+pub fn made_up(config: &DitConfig) -> Weights {
     let tensors = config.tensors();
     let bytes: Vec<Vec<u8>> = tensors
         .iter()

@@ -22,7 +22,9 @@ use longtake::text::{
 use longtake::weights::{self, Weights};
 
 use self::files::Found;
-use super::args::{DecoderArg, GenerateArgs, LengthArgs, Precision, TextArgs, WorldArgs};
+use super::args::{
+    DecoderArg, GenerateArgs, LengthArgs, NetworkArgs, Precision, TextArgs, WorldArgs,
+};
 use super::fault::Fault;
 use super::report::Reporter;
 use super::store::Store;
@@ -99,10 +101,7 @@ impl TextScene {
             return Err(Fault::Usage(format!("--model: {} takes no text", found.name)).into());
         };
         let sizes = (text_dim as usize, text_len as usize);
-        let format = match args.network.weights {
-            Some(Precision::F32) => WeightFormat::F32,
-            _ => WeightFormat::F16,
-        };
+        let format = side_format(&args.network);
         let decoder = text.decoder.unwrap_or(DecoderArg::Taehv);
         let mut warnings: Vec<String> = found.note.iter().cloned().collect();
         // Where no home folder is known, nothing is kept.
@@ -343,6 +342,14 @@ pub(super) fn refuse_for_world(args: &TextArgs) -> Result<(), Fault> {
             "{what} is for text models, this is a demo world; add --model self-forcing (longtake models lists others)"
         ))),
         None => Ok(()),
+    }
+}
+
+/// Storage of the text encoder and of Wan's decoder: blocks of few bits are for the network alone.
+pub(super) fn side_format(network: &NetworkArgs) -> WeightFormat {
+    match network.weights {
+        Some(Precision::F32) => WeightFormat::F32,
+        _ => WeightFormat::F16,
     }
 }
 

@@ -12,7 +12,8 @@ fn a_plan_for_a_card_opens_nothing_and_says_what_fits() {
         "81 frames of 832x480",
         "does NOT fit in 8.00 GiB",
         "text encoder",
-        "widest that fits: --kv int",
+        "widest that fits: --kv off --offload ",
+        "layers wait in main memory, every pass uploads",
         "s a frame",
     ] {
         assert!(text.contains(part), "{part}: {text}");
@@ -25,12 +26,34 @@ fn a_plan_for_a_card_opens_nothing_and_says_what_fits() {
     assert_eq!(found["fits"], true);
     assert_eq!(found["have_bytes"], 12u64 << 30);
     assert!(found["secs_per_frame"].is_null(), "{found}");
+    assert_eq!(found["decoder"], "taehv");
+    // Wan's own decoder remembers nearly 2 GiB of halves.
+    let line = "plan -m self-forcing --max-vram 12GiB --decoder wan --json";
+    let wan = json(&scratch.run(line).ok());
+    let needs = |plan: &serde_json::Value, what: &str| plan["needs"][what].as_f64().unwrap();
+    let more = needs(&wan, "decoder_bytes") - needs(&found, "decoder_bytes");
+    assert!((1.8..2.8).contains(&(more / f64::from(1 << 30))), "{more}");
+    assert!(needs(&wan, "decoder_flop") > 10.0 * needs(&found, "decoder_flop"));
     let bytes = |format: &str| found["weights_bytes"][format].as_u64().unwrap();
     assert!(bytes("q4_0") < bytes("q8_0") && bytes("q8_0") < bytes("f16"));
     assert_eq!(found["latent_frames"], 21);
     // A card that is far too small: no window helps, a smaller picture may.
-    let text = scratch.run("plan -m longlive --vram 2G").ok();
-    assert!(text.contains("no --window helps"), "{text}");
+    let text = scratch.run("plan -m longlive --vram 1G").ok();
+    let says = "no --window helps, not even with --offload all";
+    assert!(text.contains(says), "{text}");
+    // Layers that the user lets wait.
+    let line = "plan -m self-forcing --vram 24G --offload all --json";
+    let waiting = json(&scratch.run(line).ok());
+    let offload = &waiting["needs"]["offload"];
+    assert_eq!(
+        (&offload["layers"], &offload["of_layers"]),
+        (&30.into(), &30.into())
+    );
+    let weights = |plan: &serde_json::Value| plan["needs"]["memory"]["weights_bytes"].as_u64();
+    assert!(
+        weights(&waiting).unwrap() < weights(&found).unwrap() / 4,
+        "{waiting}"
+    );
     assert!(scratch.names().is_empty());
 }
 
@@ -84,6 +107,9 @@ fn bad_plans_are_refused() {
         ),
         ("plan --frames 2 --seconds 3 --vram 8G", "both settle"),
         ("plan -m self-forcing --window 2 --vram 8G", "window"),
+        ("plan --decoder wan --vram 8G", "--decoder"),
+        ("plan --offload x --vram 8G", "or all"),
+        ("plan --offload 1 --vram 8G", "one layer alone"),
         ("plan --tflops 0", "10^12"),
     ] {
         let err = scratch.run(line).refused(2);
@@ -112,4 +138,41 @@ fn a_film_keeps_within_the_stated_memory() {
             .contains("weights")
     );
     assert!(scratch.names().is_empty());
+}
+
+#[test]
+fn layers_that_wait_change_no_byte_of_the_film_and_are_told() {
+    let scratch = Scratch::new();
+    let film = |name: &str, more: &str| {
+        let line = format!("--frames 2 --given 3 --seed 11 --format y4m -o {name}.y4m {more}");
+        scratch.generate(&line)
+    };
+    film("whole", "").ok();
+    let told = film("all", "--offload all");
+    let says = "6 of 6 layers waited in main memory";
+    assert!(told.err.contains(says), "{}", told.err);
+    told.ok();
+    let out = film("some", "--blocks-to-swap 3 --json").ok();
+    let events: Vec<_> = out.lines().map(json).collect();
+    let (plan, done) = (&events[0], events.last().unwrap());
+    assert_eq!(plan["offload"], done["offload"]);
+    assert_eq!(done["offload"]["layers"], 3);
+    // Three given frames, two chunks of two steps, the cache pass between them.
+    let pass = done["offload"]["pass_bytes"].as_u64().unwrap();
+    assert_eq!(done["uploaded_bytes"], (3 + 2 * 2 + 1) * pass);
+    let bytes = |name: &str| std::fs::read(scratch.path(name)).unwrap();
+    assert!(bytes("whole.y4m") == bytes("all.y4m"));
+    assert!(bytes("whole.y4m") == bytes("some.y4m"));
+    for line in ["--offload 1", "--offload 1.5", "--offload -1"] {
+        film("never", line).refused(2);
+    }
+    // Less than the weights take.
+    let told = film("tight", "--max-vram 8M --auto-fit");
+    assert!(
+        told.err.contains("--auto-fit takes --kv off --offload"),
+        "{}",
+        told.err
+    );
+    told.ok();
+    assert!(bytes("whole.y4m") == bytes("tight.y4m"));
 }

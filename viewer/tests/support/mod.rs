@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use longtake::cache::{Held, KvFigures};
-use longtake::rollout::event::{Event, MemoryUse};
+use longtake::rollout::event::{Event, MemoryUse, Offload};
 use longtake::rollout::{Drift, Look};
 use longtake::world::SeedFilm;
 use longtake_viewer::job::{Job, Width, Widths};
@@ -55,6 +55,7 @@ fn plan(job: &Job) -> Event {
         window: Some(job.window),
         sink: job.sink,
         kv: Some("int4".into()),
+        offload: Offload::default(),
         planned: MemoryUse {
             weights_bytes: 9_243_392,
             cache_bytes: 12 * FRAME,
