@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::config::{DitConfig, SamplerConfig};
-use crate::cache::{KeyPositions, Policy, Window};
+use crate::cache::{KeyPositions, Policy, Sink, Window};
 
 /// The file with everything, as it lies in the repository.
 const DATA: &str = include_str!("../../assets/models/presets.json");
@@ -177,6 +177,16 @@ pub enum PositionKind {
     Relative,
 }
 
+/// What becomes of the sink when another prompt in mid-film has the cache computed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recache {
+    /// It stays as the film's first prompt left it: LongLive's `global_sink`.
+    SinkKept,
+    /// The first of the frames that are run again become the sink.
+    SinkRenewed,
+}
+
 /// A low-rank change that a preset adds to its generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,6 +231,8 @@ pub struct Preset {
     pub ema_sink: Option<f64>,
     /// Timestep told when finished frames write their keys and values.
     pub context_t: f32,
+    /// Whether another prompt in mid-film has the cache computed anew, and how.
+    pub recache: Option<Recache>,
     /// A change of the generator's weights.
     pub lora: Option<Lora>,
 }
@@ -278,6 +290,15 @@ impl Preset {
             ema_sink: self.ema_sink.map(|share| share as f32),
             ..Policy::default()
         }
+    }
+
+    /// What becomes of the sink when another prompt has the cache computed anew; `None`: the cache stays as it is.
+    #[must_use]
+    pub fn renew(&self) -> Option<Sink> {
+        self.recache.map(|recache| match recache {
+            Recache::SinkKept => Sink::Kept,
+            Recache::SinkRenewed => Sink::Renewed,
+        })
     }
 }
 
