@@ -831,6 +831,7 @@ impl From<model::Error> for Error {
         match e {
             model::Error::Gpu(e) => Error::Gpu(e),
             model::Error::Weights(e) => Error::Weights(e),
+            e @ model::Error::NoText => Error::Setting(e.to_string()),
         }
     }
 }

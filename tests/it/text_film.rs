@@ -306,6 +306,23 @@ fn a_prompt_that_renews_the_window_runs_the_newest_frames_again() {
 }
 
 #[test]
+fn a_pass_without_its_text_is_an_error() {
+    let device = Device::twin();
+    let (model, config) = (model(), Config::default());
+    let c = &model.config;
+    let dit = Dit::load(&device, c, &model.weights, WeightFormat::F16).unwrap();
+    let setup = config.cache(c, 0, 3).unwrap();
+    let schedule = Schedule::new(c, None).unwrap();
+    let mut sampler = Sampler::new(&device, dit, schedule, 3, &setup).unwrap();
+    let noise = values(1, 3 * sampler.frame_values());
+    sampler.begin(0..3, &noise).unwrap();
+    let error = sampler.write_cache(0..3, &[]).unwrap_err();
+    assert!(error.to_string().contains("attends to a text"), "{error}");
+    sampler.set_text(&prompt(1, 5), &mut Tape::blank()).unwrap();
+    sampler.write_cache(0..3, &[]).unwrap();
+}
+
+#[test]
 fn a_window_too_long_for_one_pass_cannot_be_renewed() {
     let device = Device::twin();
     let config = Config {
