@@ -99,7 +99,7 @@ impl Part {
 pub enum Source {
     /// A model repository on Hugging Face.
     HuggingFace,
-    /// The main branch of a repository on GitHub.
+    /// A repository on GitHub.
     Github,
 }
 
@@ -119,8 +119,10 @@ pub struct ModelFile {
     pub bytes: Option<u64>,
     /// Its expected size, where that follows from what it holds.
     pub about_bytes: Option<u64>,
-    /// First hexadecimal digits of its SHA-256, where the source does not tell the sum itself.
-    pub sha256_starts: Option<String>,
+    /// Commit that it is taken from; the newest one where none is named.
+    pub revision: Option<String>,
+    /// Its SHA-256 in hexadecimal, where the source does not tell the sum itself.
+    pub sha256: Option<String>,
     /// Key of its licence, see [`ModelFile::licence`].
     licence: String,
     /// Names that it goes by in a ComfyUI folder.
@@ -349,6 +351,15 @@ mod tests {
                     assert!(!segment.is_empty() && !segment.starts_with('.'), "{file:?}");
                 }
                 assert_eq!(file.repo.split('/').count(), 2);
+                let is_hex = |text: &String, len| {
+                    text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit())
+                };
+                assert!(file.revision.as_ref().is_none_or(|r| is_hex(r, 40)));
+                assert!(file.sha256.as_ref().is_none_or(|s| is_hex(s, 64)));
+                // A source that tells no sum is asked for one commit's file alone.
+                if file.source == Source::Github {
+                    assert!(file.revision.is_some() && file.sha256.is_some());
+                }
                 assert!(!file.licence().name.is_empty());
                 assert!(file.licence().allows == Use::Open || !file.licence().text.is_empty());
             }
