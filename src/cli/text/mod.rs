@@ -18,7 +18,7 @@ use longtake::ops::WeightFormat;
 use longtake::rollout::event::Event;
 use longtake::rollout::{self, ModelSource, Script, Turn};
 use longtake::text::{
-    EmbeddingCache, Embeddings, MAX_PROMPT, Placed, Prompts, Source, Tokenizer, Umt5, embed,
+    EmbeddingCache, Embeddings, MAX_PROMPT, Placed, Prompts, Source, Umt5, embed,
 };
 use longtake::weights::{self, Weights};
 
@@ -449,7 +449,7 @@ fn tokens(
         found.check(decoder, true, true)?;
         return Ok(Vec::new());
     };
-    let tokenizer = Tokenizer::open(tokenizer).context("the tokenizer")?;
+    let tokenizer = files::tokenizer(tokenizer).context("the tokenizer")?;
     let name = format!("{} {}", found.encoder_name, format.name());
     let ready = |prompt: &str| -> anyhow::Result<Ready> {
         let (source, lost) = Source::new(&name, &tokenizer, prompt, sizes.1)?;
