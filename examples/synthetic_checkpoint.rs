@@ -16,6 +16,7 @@ use std::error::Error;
 use std::path::Path;
 
 use longtake::model::config::DitConfig;
+use longtake::text::Umt5Config;
 use longtake::weights::Weights;
 use torch_file::{Container, Stored, Tensor, write};
 
@@ -57,28 +58,14 @@ fn generator() -> Vec<Tensor> {
     tensors.into_iter().map(named).collect()
 }
 
-/// The text encoder UMT5-XXL.
-///
-/// Source: Wan 2.1, `wan/modules/t5.py`.
+/// The text encoder UMT5-XXL, under its own names.
 fn text() -> Vec<Tensor> {
-    const WIDTH: usize = 4096;
-    const INNER: usize = 10240;
-    let one = |name: String, shape: &[usize]| Tensor {
-        name: format!("{name}.weight"),
-        shape: shape.to_vec(),
+    let tensors = Umt5Config::xxl().tensors().into_iter();
+    let named = |t: longtake::weights::Expected| Tensor {
+        name: t.name,
+        shape: t.shape,
     };
-    let mut all = vec![one("token_embedding".to_owned(), &[256_384, WIDTH])];
-    for i in 0..24 {
-        let at = |name: &str| format!("blocks.{i}.{name}");
-        all.push(one(at("norm1"), &[WIDTH]));
-        all.extend(["q", "k", "v", "o"].map(|n| one(at(&format!("attn.{n}")), &[WIDTH, WIDTH])));
-        all.push(one(at("norm2"), &[WIDTH]));
-        all.extend(["gate.0", "fc1"].map(|n| one(at(&format!("ffn.{n}")), &[INNER, WIDTH])));
-        all.push(one(at("ffn.fc2"), &[WIDTH, INNER]));
-        all.push(one(at("pos_embedding.embedding"), &[32, 64]));
-    }
-    all.push(one("norm".to_owned(), &[WIDTH]));
-    all
+    tensors.map(named).collect()
 }
 
 fn read(path: &Path) -> Result<(), Box<dyn Error>> {

@@ -1,17 +1,8 @@
-//! The header of a safetensors file, with some data behind it.
+//! See `readers.rs`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use longtake::weights::Weights;
+#[path = "../readers.rs"]
+#[allow(dead_code, reason = "a target has one reader")]
+mod readers;
 
-fuzz_target!(|data: &[u8]| {
-    let len = (data.len() as u64).to_le_bytes();
-    for behind in [0, 8, 64] {
-        let file = [&len, data, &vec![0; behind]].concat();
-        if let Ok(weights) = Weights::from_bytes("fuzz", file) {
-            for name in weights.names() {
-                let _ = weights.get(name).map(|view| view.to_f32());
-            }
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| readers::safetensors(data));

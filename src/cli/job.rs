@@ -262,7 +262,7 @@ impl Job {
     /// # Errors
     /// As [`Scene::new`]; settings that contradict each other, an output that cannot be.
     pub(super) fn new(args: &GenerateArgs) -> anyhow::Result<Job> {
-        let subject = Subject::new(args)?;
+        let mut subject = Subject::new(args)?;
         let seed = args.seed.unwrap_or(Seed::Random).number();
         let target = Target::new(&args.output, &subject.model().name, seed)?;
         target::check_json(&target, args.reports.json)?;
@@ -282,7 +282,7 @@ impl Job {
             coded: kv.coded.clone(),
             ..config(&args.network, seed)
         };
-        if let Subject::Text(scene) = &subject {
+        if let Subject::Text(scene) = &mut subject {
             if args.network.window.is_none() {
                 config.window = scene.policy.window.frames.map(|n| n as u32);
             }
@@ -290,6 +290,13 @@ impl Job {
                 config.sink = scene.policy.window.sink as u32;
             }
             (config.positions, config.ema_sink) = (scene.policy.positions, scene.policy.ema_sink);
+            config.renew = scene.renew;
+            if config.renew.is_some() && config.coded.is_some() {
+                scene.warnings.push(format!(
+                    "{} was trained to see its window anew under every prompt, which coded keys and values do not allow: what the film shows before a prompt weighs on what comes after; --kv off changes at once",
+                    scene.model.name
+                ));
+            }
             config.coded = config.coded.map(|c| text_spans(c, &scene.model.config));
         }
         let (width, height) = subject.size();

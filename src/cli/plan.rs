@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::Args;
-use longtake::cache::Policy;
+use longtake::cache::{Policy, Sink};
 use longtake::decode::{DecoderShape, TaehvShape, WanOptions, WanShape};
 use longtake::gpu::{Caps, Device};
 use longtake::model::config::DitConfig;
 use longtake::model::preset::Preset;
 use longtake::ops::WeightFormat;
 use longtake::rollout::fit::{self, Fit, Reach};
-use longtake::rollout::{Config, Outline, Speed};
+use longtake::rollout::{Config, Outline, Speed, renewal_bytes};
 use longtake::text::Umt5Config;
 use longtake::world::film::DEFAULT_GIVEN;
 use serde_json::{Value, json};
@@ -120,6 +120,8 @@ struct Subject {
     window: Option<u32>,
     sink: u32,
     policy: Policy,
+    /// What becomes of the sink when another prompt has the cache computed anew.
+    renew: Option<Sink>,
     is_text: bool,
     decoder: DecoderShape,
     /// Storage of what lies beside the network.
@@ -164,7 +166,12 @@ pub(super) fn run(args: &PlanArgs, voice: &Voice) -> anyhow::Result<u8> {
     let film = subject.outline(&caps);
     let fit = Fit::new(&caps, &film, &config)?;
     let speed = speed(args, voice, device.as_ref(), &film, &config)?;
+    let several = Config {
+        renew: subject.renew,
+        ..config.clone()
+    };
     let told = Told {
+        another_prompt_bytes: renewal_bytes(&film, &several).unwrap_or(0),
         subject: &subject,
         config: &config,
         caps: &caps,
@@ -272,6 +279,7 @@ impl Subject {
             },
             sink: args.network.sink.unwrap_or(policy.window.sink as u32),
             policy,
+            renew: preset.and_then(Preset::renew),
             name,
             model,
             is_text,
@@ -325,6 +333,8 @@ struct Told<'a> {
     config: &'a Config,
     caps: &'a Caps,
     fit: &'a Fit,
+    /// What every prompt but the first takes for a moment; not among the needs, for most films have one.
+    another_prompt_bytes: u64,
     speed: Option<Speed>,
 }
 
@@ -422,6 +432,14 @@ impl Told<'_> {
             );
             rows.push(("(offload)", n.offload.host_bytes, what));
         }
+        if 0 < self.another_prompt_bytes {
+            let what = "the window seen anew under it: for a moment, with several prompts only";
+            rows.push((
+                "(another prompt)",
+                self.another_prompt_bytes,
+                what.to_owned(),
+            ));
+        }
         if 0 < n.text_encoder_bytes {
             let what = "a part of a layer at a time, before all else, not beside it".to_owned();
             rows.push(("(text encoder)", n.text_encoder_bytes, what));
@@ -517,6 +535,7 @@ impl Told<'_> {
             "weights": self.config.weights.name(),
             "decoder": s.decoder.name(),
             "needs": n,
+            "another_prompt_bytes": self.another_prompt_bytes,
             "have_bytes": self.fit.have_bytes.filter(|b| *b < u64::MAX),
             "fits": self.fits(),
             "refused": self.fit.refused,

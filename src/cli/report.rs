@@ -69,7 +69,14 @@ impl Reporter {
             Event::PromptSet {
                 chunk: 1..,
                 first_frame,
-            } => self.detail(&format!("another prompt from frame {first_frame} on")),
+                renewed_frames,
+            } => self.detail(&match renewed_frames {
+                0 => format!("another prompt from frame {first_frame} on"),
+                n => format!(
+                    "another prompt from frame {first_frame} on, {} seen anew under it",
+                    say::n(*n, "latent frame")
+                ),
+            }),
             Event::PassDone {
                 kind: PassKind::Given,
                 secs,

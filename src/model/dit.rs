@@ -283,10 +283,10 @@ impl Dit {
     /// cache, where [`KvCache::begin`] has made room for these frames. Submits, does not wait (but for a recording tape).
     ///
     /// # Errors
-    /// The device failed.
+    /// [`Error::NoText`] without a text where the model has cross-attention: nothing was run. The device failed.
     ///
     /// # Panics
-    /// When the pass has more frames than `act`, or lacks its poses or text.
+    /// When the pass has more frames than `act`, or lacks its poses.
     pub fn forward(
         &self,
         device: &Device,
@@ -300,6 +300,9 @@ impl Dit {
             pass.n_frames() <= act.n_frames && pass.n_frames() > 0,
             "frames of a pass"
         );
+        if self.config.cross != Cross::None && text.is_none() {
+            return Err(Error::NoText);
+        }
         let turned_by = |f| (cache.position(f), 0);
         let own: Vec<(i64, u32)> = pass.frames.clone().map(turned_by).collect();
         act.positions.set_frames(device, &own);

@@ -26,4 +26,7 @@ pub enum Error {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] crate::weights::Error),
+    /// A pass before any text was set, of a model that attends to one.
+    #[error("the network attends to a text and none is set: set one before the first pass")]
+    NoText,
 }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::config::{DitConfig, SamplerConfig};
-use crate::cache::{KeyPositions, Policy, Window};
+use crate::cache::{KeyPositions, Policy, Sink, Window};
 
 /// The file with everything, as it lies in the repository.
 const DATA: &str = include_str!("../../assets/models/presets.json");
@@ -99,7 +99,7 @@ impl Part {
 pub enum Source {
     /// A model repository on Hugging Face.
     HuggingFace,
-    /// The main branch of a repository on GitHub.
+    /// A repository on GitHub.
     Github,
 }
 
@@ -119,8 +119,10 @@ pub struct ModelFile {
     pub bytes: Option<u64>,
     /// Its expected size, where that follows from what it holds.
     pub about_bytes: Option<u64>,
-    /// First hexadecimal digits of its SHA-256, where the source does not tell the sum itself.
-    pub sha256_starts: Option<String>,
+    /// Commit that it is taken from; the newest one where none is named.
+    pub revision: Option<String>,
+    /// Its SHA-256 in hexadecimal, where the source does not tell the sum itself.
+    pub sha256: Option<String>,
     /// Key of its licence, see [`ModelFile::licence`].
     licence: String,
     /// Names that it goes by in a ComfyUI folder.
@@ -177,6 +179,16 @@ pub enum PositionKind {
     Relative,
 }
 
+/// What becomes of the sink when another prompt in mid-film has the cache computed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recache {
+    /// It stays as the film's first prompt left it: LongLive's `global_sink`.
+    SinkKept,
+    /// The first of the frames that are run again become the sink.
+    SinkRenewed,
+}
+
 /// A low-rank change that a preset adds to its generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,6 +233,8 @@ pub struct Preset {
     pub ema_sink: Option<f64>,
     /// Timestep told when finished frames write their keys and values.
     pub context_t: f32,
+    /// Whether another prompt in mid-film has the cache computed anew, and how.
+    pub recache: Option<Recache>,
     /// A change of the generator's weights.
     pub lora: Option<Lora>,
 }
@@ -279,6 +293,15 @@ impl Preset {
             ..Policy::default()
         }
     }
+
+    /// What becomes of the sink when another prompt has the cache computed anew; `None`: the cache stays as it is.
+    #[must_use]
+    pub fn renew(&self) -> Option<Sink> {
+        self.recache.map(|recache| match recache {
+            Recache::SinkKept => Sink::Kept,
+            Recache::SinkRenewed => Sink::Renewed,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -328,6 +351,15 @@ mod tests {
                     assert!(!segment.is_empty() && !segment.starts_with('.'), "{file:?}");
                 }
                 assert_eq!(file.repo.split('/').count(), 2);
+                let is_hex = |text: &String, len| {
+                    text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit())
+                };
+                assert!(file.revision.as_ref().is_none_or(|r| is_hex(r, 40)));
+                assert!(file.sha256.as_ref().is_none_or(|s| is_hex(s, 64)));
+                // A source that tells no sum is asked for one commit's file alone.
+                if file.source == Source::Github {
+                    assert!(file.revision.is_some() && file.sha256.is_some());
+                }
                 assert!(!file.licence().name.is_empty());
                 assert!(file.licence().allows == Use::Open || !file.licence().text.is_empty());
             }

@@ -62,6 +62,8 @@ pub enum PassKind {
     Denoise,
     /// Writes the finished chunk's keys and values.
     Cache,
+    /// Writes the keys and values of all frames that attention sees anew, under another prompt.
+    Renewal,
 }
 
 /// Something that happened. Serialized with `"event": "<name>"` in snake case.
@@ -133,6 +135,8 @@ pub enum Event {
         chunk: u32,
         /// First of its frames.
         first_frame: u32,
+        /// Latent frames of the history whose keys and values were computed anew under it.
+        renewed_frames: u32,
     },
     /// One pass through the network is done.
     PassDone {

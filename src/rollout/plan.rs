@@ -1,6 +1,7 @@
 //! What a rollout will take, before anything is loaded. Pure: from the code that allocates, not from a formula beside it.
 
 use super::event::{Event, MemoryUse, Offload};
+use super::renewal::renewal_bytes;
 use super::session::{Config, Error};
 use crate::decode::{DecoderNeeds, DecoderShape};
 use crate::gpu::{Caps, EXECUTOR_BYTES, Feed, Kind};
@@ -50,6 +51,8 @@ pub(super) struct Plan {
     pub(super) offload: Offload,
     /// Keys and values of the text, which are among those of the cache.
     pub(super) text_bytes: u64,
+    /// Frames that another prompt runs again at most.
+    pub(super) renewed_frames: usize,
     /// What is read back at once at most, beside what is always there.
     pub(super) staging_bytes: u64,
     /// Largest single buffer in bytes.
@@ -93,6 +96,8 @@ impl Plan {
             .into());
         }
         let setup = config.cache(c, film.given, film.frames)?;
+        let renewed_frames = config.renewed_frames(film)?;
+        let renewal = renewal_bytes(film, config)?;
         let shape = c.cache_shape(config.kv, setup.max_frames);
         let (spans_bytes, span_tables, encoder_bytes) = setup
             .spans
@@ -148,12 +153,14 @@ impl Plan {
                 scratch_bytes,
                 viewer_bytes: 0,
                 device_bytes,
-                peak_device_bytes: (device_bytes + staging).max(film.text_encoder_bytes + executor),
+                peak_device_bytes: (device_bytes + staging.max(renewal))
+                    .max(film.text_encoder_bytes + executor),
             },
             offload,
             text_bytes,
+            renewed_frames,
             staging_bytes: staging,
-            largest: Activations::largest(c, c.chunk_frames as usize)
+            largest: Activations::largest(c, renewed_frames.max(c.chunk_frames as usize))
                 .max(Dit::largest(c, config.weights))
                 .max(setup.spans.as_ref().map_or(0, |s| s.largest(&shape)))
                 .max(decoder.largest_bytes),

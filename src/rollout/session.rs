@@ -9,12 +9,14 @@ use super::film::{Cue, Film, check_rows};
 use super::fit;
 use super::noise::{self, START};
 use super::plan::{Outline, Plan};
+use super::renewal::Recent;
 use super::sampler::{CacheSetup, Sampler, SamplerError};
 use super::schedule::Schedule;
 use super::undo::Past;
 use super::watch::{DriftSummary, Seen, Watch};
 use crate::cache::{
-    CacheError, Held, KeyPositions, KvFigures, LayoutError, Policy, SpanErrors, SpansPlan, Window,
+    CacheError, Held, KeyPositions, KvFigures, LayoutError, Policy, Sink, SpanErrors, SpansPlan,
+    Window,
 };
 use crate::codec::KvPair;
 use crate::decode::{self, Decoder, DecoderShape, DecoderSource, Pictures};
@@ -148,6 +150,9 @@ pub struct Config {
     pub positions: KeyPositions,
     /// Share of itself that the sink keeps when it takes in what leaves the window, see [`Policy::ema_sink`].
     pub ema_sink: Option<f32>,
+    /// Whether another prompt in mid-film computes the keys and values of all frames that attention sees anew, and what becomes
+    /// of the sink then; `None`: the cache keeps what the prompts before left in it. Coded ones always stay.
+    pub renew: Option<Sink>,
     /// Storage of exact keys and values.
     pub kv: KvFormat,
     /// Which keys and values are coded, and how; `None`: all stay exact.
@@ -172,6 +177,7 @@ impl Default for Config {
             sink: 0,
             positions: KeyPositions::Absolute,
             ema_sink: None,
+            renew: None,
             kv: KvFormat::F16,
             coded: None,
             weights: WeightFormat::F16,
@@ -317,6 +323,10 @@ pub struct Session {
     pub(super) unwritten: Option<Range<i64>>,
     /// What going back takes beside the cache.
     pub(super) past: Past,
+    /// What becomes of the sink when the cache is computed anew; `None`: it never is.
+    pub(super) renewed_sink: Option<Sink>,
+    /// What computing it anew takes.
+    pub(super) recent: Recent,
     pub(super) watch: Watch,
     model_secs: f64,
 }
@@ -371,13 +381,15 @@ impl Session {
             sampler,
             watch: Watch::new(film.given(), c.chunk_frames * c.cell_frames, c.fps),
             film,
-            plan,
             decoder,
             cue: None,
             started: false,
             chunks: 0,
             unwritten: None,
             past: Past::new(config.undo_bytes),
+            renewed_sink: config.renewed_sink(),
+            recent: Recent::new(plan.renewed_frames),
+            plan,
             model_secs: 0.0,
         })
     }
@@ -432,7 +444,7 @@ impl Session {
 
     /// Sets another prompt from the next chunk on, whatever prompts were to come. `rows` are as in [`Cue::rows`].
     ///
-    /// The cache keeps what the chunks before left in it under their own prompts.
+    /// The cache keeps what the chunks before left in it under their own prompts, unless [`Config::renew`] says otherwise.
     ///
     /// # Errors
     /// Rows of other sizes than the network takes, or a model without text; nothing is changed then.
@@ -541,11 +553,13 @@ impl Session {
             first_frame: first_picture,
             frames: pictures,
         });
+        let renewed_frames = self.renew(on)?;
         self.write_unwritten(on)?;
-        if self.set_cue(self.chunks)? {
+        if self.set_cue(self.chunks)? || 0 < renewed_frames {
             on(Event::PromptSet {
                 chunk: self.chunks,
                 first_frame: first_picture,
+                renewed_frames,
             });
         }
         let id = (self.film.given().len() + first) as i64;
@@ -565,6 +579,7 @@ impl Session {
             return Err(Error::Blank(text));
         }
         self.chunks += 1;
+        self.recent.take_in(&latents, self.sampler.frame_values());
         self.keep_past(latents);
         on(Event::FramesReady {
             chunk: index,
@@ -848,6 +863,7 @@ impl From<model::Error> for Error {
         match e {
             model::Error::Gpu(e) => Error::Gpu(e),
             model::Error::Weights(e) => Error::Weights(e),
+            e @ model::Error::NoText => Error::Setting(e.to_string()),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 /// Bytes of a run that the map is asked about; the longest that any published map holds has about 12.
 const MAX_RUN: usize = 64;
+/// Longest text that may stand for a run, in bytes: compatibility forms have 33 at most.
+const MAX_TEXT: usize = 1024;
 
 /// A parsed map; empty for a model without one.
 #[derive(Debug, Default)]
@@ -53,11 +55,13 @@ impl CharsMap {
     /// When `text` is empty.
     pub(super) fn prefix<'a>(&'a self, text: &'a str) -> Result<(&'a str, usize), &'static str> {
         if let Some((run, at)) = self.longest(text.as_bytes()) {
-            let stands = self.texts.get(at..).and_then(|t| t.split('\0').next());
+            // No farther than that, or every character of a prompt would search the whole map.
+            let rest = self.texts.get(at..).unwrap_or_default().as_bytes();
+            let end = rest.iter().take(MAX_TEXT + 1).position(|b| *b == 0);
             // A run that ends within a character cannot be taken out of text.
-            return match stands {
+            return match end.and_then(|n| self.texts.get(at..at + n)) {
                 Some(stands) if text.is_char_boundary(run) => Ok((stands, run)),
-                _ => Err("a character map that points outside itself"),
+                _ => Err("a character map that points outside itself or has no end of a text"),
             };
         }
         let c = text.chars().next().expect("asked about some text");

@@ -7,6 +7,7 @@ mod clean;
 mod embeddings;
 mod entities;
 mod error;
+mod names;
 mod prompts;
 mod proto;
 mod tokenizer;

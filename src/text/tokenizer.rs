@@ -449,9 +449,17 @@ fn other_file(bytes: &[u8]) -> Option<&'static str> {
         Some("JSON text, such as tokenizer.json")
     } else if bytes.starts_with(b"PK") {
         Some("a zip, such as a checkpoint of weights")
+    } else if is_safetensors(bytes) {
+        Some("a safetensors file of weights")
     } else {
         None
     }
+}
+
+/// The length of a header that is in the file, and the brace that it begins with.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    let len = bytes.first_chunk().map(|len| u64::from_le_bytes(*len));
+    bytes.get(8) == Some(&b'{') && len.is_some_and(|len| len < bytes.len() as u64)
 }
 
 fn piece(value: Value<'_>) -> Result<Piece, &'static str> {

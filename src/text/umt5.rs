@@ -8,6 +8,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::Error;
+use super::names::{self, Names};
 use crate::gpu::{Buffer, Caps, Device, Purpose, Recorder};
 use crate::ops::{
     Activation, Linear, MAX_RELATIVE_KEYS, Matrix, RelativeAttention, RmsNorm, Store, WeightFormat,
@@ -54,6 +55,7 @@ pub struct Umt5Bytes {
 #[derive(Debug)]
 pub struct Umt5<'w> {
     weights: &'w Weights,
+    names: Names,
     config: Umt5Config,
     format: WeightFormat,
     largest_bytes: u64,
@@ -92,23 +94,25 @@ pub fn bias_by_distance(table: &[f32], heads: usize, n_rows: usize) -> Vec<f32> 
 }
 
 impl Umt5Config {
-    /// Reads the sizes off the tensors.
+    /// Reads the sizes off the tensors, whose names are Wan's or those of Hugging Face's transformers.
     ///
     /// # Errors
     /// Tensors missing, of other shapes, or too many.
     pub fn of(weights: &Weights) -> Result<Umt5Config, Error> {
+        let names = Names::of(weights);
         let matrix = |name: &str| -> Result<[usize; 2], Error> {
-            let view = weights.require(name)?;
+            let view = weights.require(&names.weight(name))?;
             <[usize; 2]>::try_from(view.shape()).map_err(|_| shape(weights, &view, "a matrix"))
         };
-        let table = "blocks.0.pos_embedding.embedding.weight";
-        let [vocab, dim] = matrix("token_embedding.weight")?;
-        let ([dim_attn, _], [dim_ffn, _]) = (
-            matrix("blocks.0.attn.q.weight")?,
-            matrix("blocks.0.ffn.fc1.weight")?,
-        );
+        let table = "blocks.0.pos_embedding.embedding";
+        let [vocab, dim] = matrix("token_embedding")?;
+        let ([dim_attn, _], [dim_ffn, _]) =
+            (matrix("blocks.0.attn.q")?, matrix("blocks.0.ffn.fc1")?);
         let [buckets, heads] = matrix(table)?;
-        let layer = |i: &usize| weights.get(&format!("blocks.{i}.norm1.weight")).is_some();
+        let layer = |i: &usize| {
+            let norm = names.weight(&format!("blocks.{i}.norm1"));
+            weights.get(&norm).is_some()
+        };
         let config = Umt5Config {
             vocab,
             dim,
@@ -117,23 +121,31 @@ impl Umt5Config {
             heads,
             layers: (0..).take_while(layer).count(),
         };
-        let refuse = |name: &str, what| Err(shape(weights, &weights.require(name)?, what));
+        let refuse = |name: &str, what| {
+            let view = weights.require(&names.weight(name))?;
+            Err(shape(weights, &view, what))
+        };
         if buckets != N_BUCKETS || heads == 0 {
             return refuse(table, "32 buckets for every head");
         }
         for (name, size) in [
-            ("token_embedding.weight", dim),
-            ("blocks.0.attn.q.weight", dim_attn / heads),
-            ("blocks.0.ffn.fc1.weight", dim_ffn),
+            ("token_embedding", dim),
+            ("blocks.0.attn.q", dim_attn / heads),
+            ("blocks.0.ffn.fc1", dim_ffn),
         ] {
             if size == 0 || !size.is_multiple_of(4) {
                 return refuse(name, "widths, and those of heads, are multiples of 4");
             }
         }
         if !dim_attn.is_multiple_of(heads) {
-            return refuse("blocks.0.attn.q.weight", "heads of one width");
+            return refuse("blocks.0.attn.q", "heads of one width");
         }
-        weights.check("UMT5 encoder", &config.tensors())?;
+        weights.check_among(
+            "UMT5 encoder",
+            &config.expected(names),
+            &names::DTYPES,
+            |name| names.is_extra(weights, name),
+        )?;
         Ok(config)
     }
 
@@ -176,13 +188,17 @@ impl Umt5Config {
         }
     }
 
-    /// Every tensor of an encoder of these sizes.
+    /// Every tensor of an encoder of these sizes, as Wan names them.
     pub fn tensors(&self) -> Vec<Expected> {
+        self.expected(Names::Wan)
+    }
+
+    fn expected(&self, names: Names) -> Vec<Expected> {
         let (d, a, f) = (self.dim, self.dim_attn, self.dim_ffn);
         let mut all = Vec::new();
         let mut add = |name: String, shape: &[usize]| {
             all.push(Expected {
-                name: name + ".weight",
+                name: names.weight(&name),
                 shape: shape.to_vec(),
             });
         };
@@ -223,6 +239,7 @@ impl<'w> Umt5<'w> {
     pub fn new(weights: &'w Weights, format: WeightFormat) -> Result<Umt5<'w>, Error> {
         Ok(Umt5 {
             weights,
+            names: Names::of(weights),
             config: Umt5Config::of(weights)?,
             format,
             largest_bytes: u64::MAX,
@@ -322,7 +339,7 @@ impl<'w> Umt5<'w> {
     }
 
     fn embed(&self, ids: &[u32]) -> Result<Vec<f32>, Error> {
-        let table = self.weights.require("token_embedding.weight")?;
+        let table = self.weight("token_embedding")?;
         let mut rows = Vec::with_capacity(ids.len() * self.config.dim);
         for id in ids {
             let row = *id as usize;
@@ -333,15 +350,22 @@ impl<'w> Umt5<'w> {
                     path: self.weights.path().to_owned(),
                 });
             }
-            rows.extend(table.rows_to_f32(row..row + 1)?);
+            rows.extend(names::rows(self.weights, &table, row..row + 1)?);
         }
         Ok(rows)
     }
 
+    fn weight(&self, name: &str) -> Result<View<'w>, Error> {
+        Ok(self.weights.require(&self.names.weight(name))?)
+    }
+
     fn vector(&self, name: &str) -> Result<Vector, Error> {
-        Ok(Vector(
-            self.weights.require(&format!("{name}.weight"))?.to_f32()?,
-        ))
+        let view = self.weight(name)?;
+        Ok(Vector(names::rows(
+            self.weights,
+            &view,
+            0..view.shape()[0],
+        )?))
     }
 
     /// Some rows and columns of a weight matrix, on the device.
@@ -352,16 +376,17 @@ impl<'w> Umt5<'w> {
         rows: Range<usize>,
         cols: Range<usize>,
     ) -> Result<Matrix, Error> {
-        let view = self.weights.require(&format!("{name}.weight"))?;
+        let view = self.weight(name)?;
         let (n, k, width) = (rows.len(), cols.len(), view.shape()[1]);
         let whole = cols.len() == width;
         let mut values = if whole {
-            view.rows_to_f32(rows.clone())?
+            names::rows(self.weights, &view, rows.clone())?
         } else {
             Vec::with_capacity(n * k)
         };
         for row in rows.clone().filter(|_| !whole) {
-            values.extend_from_slice(&view.rows_to_f32(row..row + 1)?[cols.clone()]);
+            let row = names::rows(self.weights, &view, row..row + 1)?;
+            values.extend_from_slice(&row[cols.clone()]);
         }
         if self.format != WeightFormat::F32 {
             let beyond = |v: &f32| f16::from_f32(*v).is_infinite();

@@ -211,7 +211,7 @@ pub enum Error {
     /// A value that is no number.
     #[error(
         "the value at index {index} is {value}, expected a finite number; \
-         the file is damaged or its training diverged: tensor {name:?} in {path:?}"
+         the file is damaged, then download it again, or its training diverged: tensor {name:?} in {path:?}"
     )]
     NotFinite {
         /// The bare name.

@@ -251,6 +251,21 @@ impl Weights {
     /// # Errors
     /// [`Error::Mismatch`] with every difference.
     pub fn check(&self, family: &'static str, expected: &[Expected]) -> Result<(), Error> {
+        let dtypes = [Dtype::F32, Dtype::F16, Dtype::BF16];
+        self.check_among(family, expected, &dtypes, |_| false)
+    }
+
+    /// As [`Weights::check`], for tensors of these dtypes among others for which `is_extra` holds.
+    ///
+    /// # Errors
+    /// As [`Weights::check`].
+    pub fn check_among(
+        &self,
+        family: &'static str,
+        expected: &[Expected],
+        dtypes: &[Dtype],
+        is_extra: impl Fn(&str) -> bool,
+    ) -> Result<(), Error> {
         let (missing, unexpected) = (Vec::new(), Vec::new());
         let (misshaped, wrong_dtype) = (Vec::new(), Vec::new());
         let mut found = Mismatch {
@@ -278,11 +293,12 @@ impl Weights {
                     expected,
                 });
             }
-            if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            if !dtypes.contains(&entry.dtype) {
                 found.wrong_dtype.push((name.to_owned(), entry.dtype));
             }
         }
-        for name in self.names().filter(|name| !wanted.contains_key(name)) {
+        let others = self.names().filter(|name| !wanted.contains_key(name));
+        for name in others.filter(|name| !is_extra(name)) {
             if TRAINING_ONLY.iter().any(|part| name.starts_with(part)) {
                 log::debug!(
                     "not used: {name:?}, a part for training, in {:?}",

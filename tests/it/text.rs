@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use longtake::gpu::{Device, Purpose};
-use longtake::ops::WeightFormat;
+use longtake::ops::{WeightFormat, e4m3_decode, e4m3_encode};
 use longtake::text::{
     EmbeddingCache, Error, Source, Tokenizer, Umt5, clean_prompt, embed, fix_text,
 };
@@ -234,7 +234,10 @@ fn other_files_are_told_apart_and_named() {
     let folder = Tokenizer::open(&std::env::temp_dir());
     assert!(matches!(folder, Err(Error::NotAModel { .. })));
     let weights = Tokenizer::open(&fixture("weights_t5.safetensors"));
-    assert!(matches!(weights, Err(Error::Damaged { .. })), "{weights:?}");
+    assert!(
+        matches!(weights, Err(Error::NotAModel { .. })),
+        "{weights:?}"
+    );
 }
 
 #[test]
@@ -370,6 +373,154 @@ proptest! {
 
 fn encoder() -> Weights {
     Weights::open(&fixture("weights_t5.safetensors")).unwrap()
+}
+
+/// A tensor of a safetensors file: name, dtype, shape, bytes.
+type Stored = (String, &'static str, Vec<usize>, Vec<u8>);
+
+fn safetensors(tensors: &[Stored]) -> Weights {
+    let (mut entries, mut data) = (Vec::new(), Vec::new());
+    for (name, dtype, shape, bytes) in tensors {
+        let (start, end) = (data.len(), data.len() + bytes.len());
+        entries.push(format!(
+            r#"{name:?}:{{"dtype":{dtype:?},"shape":{shape:?},"data_offsets":[{start},{end}]}}"#
+        ));
+        data.extend_from_slice(bytes);
+    }
+    let header = format!("{{{}}}", entries.join(","));
+    let len = (header.len() as u64).to_le_bytes();
+    Weights::from_bytes("repack", [&len, header.as_bytes(), &data].concat()).unwrap()
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// The fixture's encoder as transformers names it; matrices but the embedding go through `matrix`.
+fn repacked(mut matrix: impl FnMut(&str, &[usize], Vec<f32>) -> Vec<Stored>) -> Vec<Stored> {
+    let weights = encoder();
+    let mut all = Vec::new();
+    for name in weights.names() {
+        let view = weights.get(name).unwrap();
+        let (shape, values) = (view.shape().to_vec(), view.to_f32().unwrap());
+        let theirs = match name.strip_prefix("blocks.") {
+            None if name == "norm.weight" => "encoder.final_layer_norm.weight".to_owned(),
+            None => "shared.weight".to_owned(),
+            Some(rest) => {
+                let (layer, part) = rest.split_once('.').unwrap();
+                let (kind, part) = match part.strip_suffix(".weight").unwrap() {
+                    "norm1" => (0, "layer_norm"),
+                    "norm2" => (1, "layer_norm"),
+                    "pos_embedding.embedding" => (0, "SelfAttention.relative_attention_bias"),
+                    "attn.q" => (0, "SelfAttention.q"),
+                    "attn.k" => (0, "SelfAttention.k"),
+                    "attn.v" => (0, "SelfAttention.v"),
+                    "attn.o" => (0, "SelfAttention.o"),
+                    "ffn.gate.0" => (1, "DenseReluDense.wi_0"),
+                    "ffn.fc1" => (1, "DenseReluDense.wi_1"),
+                    "ffn.fc2" => (1, "DenseReluDense.wo"),
+                    other => panic!("{other}"),
+                };
+                format!("encoder.block.{layer}.layer.{kind}.{part}.weight")
+            }
+        };
+        let is_matrix = theirs.contains(".SelfAttention.") || theirs.contains(".DenseReluDense.");
+        match is_matrix && !theirs.contains("relative") {
+            true => all.extend(matrix(&theirs, &shape, values)),
+            false => all.push((theirs, "F32", shape, bytes_of(&values))),
+        }
+    }
+    all
+}
+
+fn encoded(weights: &Weights) -> Vec<f32> {
+    let umt5 = Umt5::new(weights, WeightFormat::F32).unwrap();
+    let ids = [3, 7, 11, 2, 9, 1];
+    umt5.encode(&Device::twin(), &ids, ids.len(), None).unwrap()
+}
+
+fn plain(name: &str, shape: &[usize], values: Vec<f32>) -> Vec<Stored> {
+    vec![(name.to_owned(), "F32", shape.to_vec(), bytes_of(&values))]
+}
+
+#[test]
+fn a_repack_under_other_names_is_the_same_encoder_and_brings_its_tokenizer() {
+    let mut tensors = repacked(plain);
+    let spiece = model();
+    tensors.push(("spiece_model".into(), "U8", vec![spiece.len()], spiece));
+    let weights = safetensors(&tensors);
+    assert_eq!(encoded(&weights), encoded(&encoder()));
+    let own = Tokenizer::open(&fixture("tokenizer/spiece.model")).unwrap();
+    let within = Tokenizer::within(&weights).unwrap().unwrap();
+    let prompt = "a red fox, café";
+    assert_eq!(within.encode(prompt).unwrap(), own.encode(prompt).unwrap());
+    assert!(Tokenizer::within(&encoder()).is_none());
+
+    let lost = tensors.iter().position(|t| t.0.ends_with(".wo.weight"));
+    tensors.remove(lost.unwrap());
+    let short = safetensors(&tensors);
+    let text = Umt5::new(&short, WeightFormat::F32)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("DenseReluDense.wo") && text.contains("repack"),
+        "{text}"
+    );
+}
+
+#[test]
+fn weights_of_8_bits_are_read_with_their_scale() {
+    let scale = 1.0 / 64.0;
+    let bits =
+        |values: &[f32]| -> Vec<u8> { values.iter().map(|v| e4m3_encode(*v / scale)).collect() };
+    let scaled = |name: &str, shape: &[usize], values: Vec<f32>| -> Vec<Stored> {
+        let stem = name.strip_suffix(".weight").unwrap();
+        vec![
+            (name.to_owned(), "F8_E4M3", shape.to_vec(), bits(&values)),
+            (
+                format!("{stem}.scale_weight"),
+                "F32",
+                vec![],
+                bytes_of(&[scale]),
+            ),
+        ]
+    };
+    let mut tensors = repacked(scaled);
+    tensors.push(("scaled_fp8".into(), "F8_E4M3", vec![0], Vec::new()));
+    let same = repacked(|name, shape, values| {
+        let values = bits(&values).into_iter().map(|b| e4m3_decode(b) * scale);
+        plain(name, shape, values.collect())
+    });
+    let coarse = encoded(&safetensors(&tensors));
+    assert_eq!(coarse, encoded(&safetensors(&same)));
+    assert_ne!(coarse, encoded(&encoder()));
+
+    // Not one number, and a format that is not read.
+    let at =
+        |tensors: &[Stored], end: &str| tensors.iter().position(|t| t.0.ends_with(end)).unwrap();
+    let mut two = tensors.clone();
+    let i = at(&two, ".q.scale_weight");
+    (two[i].2, two[i].3) = (vec![2], bytes_of(&[scale, scale]));
+    let weights = safetensors(&two);
+    let umt5 = Umt5::new(&weights, WeightFormat::F32).unwrap();
+    let text = umt5
+        .encode(&Device::twin(), &[1], 1, None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("one number") && text.contains("repack"),
+        "{text}"
+    );
+    let mut other = tensors;
+    let i = at(&other, ".q.weight");
+    other[i].1 = "F8_E5M2";
+    let text = Umt5::new(&safetensors(&other), WeightFormat::F32)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("F8_E5M2") && text.contains("repack"),
+        "{text}"
+    );
 }
 
 #[test]

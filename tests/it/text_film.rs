@@ -2,12 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use longtake::cache::Sink;
 use longtake::decode::{DecoderSource, WanOptions};
 use longtake::frame::Frame;
 use longtake::gpu::{Device, TierRequest};
 use longtake::model::config::DitConfig;
+use longtake::model::{Dit, Tape};
+use longtake::ops::WeightFormat;
 use longtake::rollout::event::{Event, MemoryUse};
-use longtake::rollout::{Coded, Config, Cue, Error, Film, ModelSource, Script, Session, Turn};
+use longtake::rollout::noise::{self, START};
+use longtake::rollout::{
+    Coded, Config, Cue, Error, Film, ModelSource, Sampler, Schedule, Script, Session, Turn,
+};
 use longtake::weights::Weights;
 
 use crate::support::{self, values};
@@ -51,11 +57,15 @@ fn film(device: &Device, script: Script, config: &Config) -> (Vec<Frame>, Vec<Ev
 
 #[test]
 fn the_plan_of_a_film_from_text_is_what_the_ledger_holds() {
-    for (chunks, window, kv, wan) in [
-        (2, None, None, false),
-        (4, Some(7), None, false),
-        (6, None, Some("int4"), false),
-        (2, None, None, true),
+    // A prompt that renews the window takes most where it comes last, before a cache that is full.
+    for (chunks, window, kv, wan, renew) in [
+        (2, None, None, false, None),
+        (4, Some(7), None, false, None),
+        (6, None, Some("int4"), false, None),
+        (6, None, Some("int4"), false, Some(Sink::Kept)),
+        (2, None, None, true, None),
+        (4, Some(7), None, false, Some(Sink::Kept)),
+        (5, Some(6), None, false, Some(Sink::Renewed)),
     ] {
         // A device of its own: the ledger's peak is of the device's whole life.
         let Some(device) = support::open(TierRequest::Best) else {
@@ -64,13 +74,15 @@ fn the_plan_of_a_film_from_text_is_what_the_ledger_holds() {
         let config = Config {
             window,
             sink: window.map_or(0, |_| 1),
+            renew,
             coded: kv.map(|name| Coded {
                 span: Some(3),
                 ..Coded::new(longtake::codec::KvPair::of(name, name).unwrap())
             }),
             ..Config::default()
         };
-        let turns = [(0, prompt(1, 5)), (1, prompt(2, 16))].map(|(chunk, rows)| Turn {
+        let second = renew.map_or(1, |_| chunks - 1);
+        let turns = [(0, prompt(1, 5)), (second, prompt(2, 16))].map(|(chunk, rows)| Turn {
             chunk,
             blend: 0,
             rows,
@@ -91,7 +103,10 @@ fn the_plan_of_a_film_from_text_is_what_the_ledger_holds() {
         let (made, _) = make(&mut session);
         assert_eq!(made.len(), frames as usize);
         let memory: MemoryUse = session.memory();
-        assert_eq!(memory, planned, "window {window:?}, {kv:?}, wan {wan}");
+        assert_eq!(
+            memory, planned,
+            "window {window:?}, {kv:?}, wan {wan}, {renew:?}"
+        );
     }
 }
 
@@ -182,7 +197,9 @@ fn a_prompt_of_the_script_is_the_one_that_is_set_on_the_way() {
     let (planned, events) = film(device, script, &Config::default());
     let set: Vec<(u32, u32)> = (events.iter())
         .filter_map(|e| match e {
-            Event::PromptSet { chunk, first_frame } => Some((*chunk, *first_frame)),
+            Event::PromptSet {
+                chunk, first_frame, ..
+            } => Some((*chunk, *first_frame)),
             _ => None,
         })
         .collect();
@@ -203,6 +220,152 @@ fn a_prompt_of_the_script_is_the_one_that_is_set_on_the_way() {
     let unchanged = film(device, one, &Config::default()).0;
     assert_eq!(unchanged[..21], told[..21]);
     assert_ne!(unchanged[21..], told[21..]);
+}
+
+/// A film of chunks of three frames, driven step by step: the second prompt comes before chunk `switch` and finds the cache
+/// computed anew.
+fn renewed_by_hand(
+    device: &Device,
+    config: &Config,
+    prompts: [&[f32]; 2],
+    (switch, chunks): (i64, i64),
+) -> Vec<Frame> {
+    let model = model();
+    let (c, n) = (&model.config, 3);
+    let schedule = Schedule::new(c, None).unwrap();
+    let dit = Dit::load(device, c, &model.weights, WeightFormat::F16).unwrap();
+    let setup = config.cache(c, 0, 3 * chunks as usize).unwrap();
+    let mut sampler = Sampler::new(device, dit, schedule, n, &setup).unwrap();
+    let mut decoder = model.decoder.load(device, c.latent_grid(), 1).unwrap();
+    let len = sampler.frame_values();
+    let (mut latents, mut frames) = (Vec::new(), Vec::new());
+    let tape = &mut Tape::blank();
+    sampler.set_text(prompts[0], tape).unwrap();
+    for chunk in 0..chunks {
+        let ids = 3 * chunk..3 * chunk + 3;
+        if chunk == switch {
+            sampler.set_text(prompts[1], tape).unwrap();
+            let seen = sampler.cache().renewal().unwrap();
+            let seen = seen.start as usize * len..seen.end as usize * len;
+            let sink = config.renew.unwrap();
+            sampler.renew(&latents[seen], &[], sink).unwrap();
+        } else if 0 < chunk {
+            sampler.write_cache(ids.start - 3..ids.start, &[]).unwrap();
+        }
+        let draw = |stream| -> Vec<f32> {
+            let frames = ids.clone();
+            frames
+                .flat_map(|f| noise::normal(config.seed, stream, f, len))
+                .collect()
+        };
+        sampler.begin(ids.clone(), &draw(START)).unwrap();
+        for step in 0..sampler.schedule().steps_from(ids.start).len() {
+            let mut again = || draw(START + 1 + step as u32);
+            sampler
+                .denoise(step, ids.clone(), &[], &mut again, tape)
+                .unwrap();
+        }
+        let made = sampler.latents(n).unwrap();
+        frames.extend(decoder.decode(&made).unwrap().unwrap());
+        latents.extend(made);
+    }
+    frames
+}
+
+#[test]
+fn a_prompt_that_renews_the_window_runs_the_newest_frames_again() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    let (switch, chunks) = (4, 6);
+    let cues = [(0, prompt(1, 5)), (switch, prompt(2, 9))].map(|(chunk, rows)| Cue { chunk, rows });
+    let script = Script {
+        cues: cues.clone().into(),
+        latents: 3 * chunks,
+    };
+    let with = |renew| Config {
+        window: Some(7),
+        sink: 1,
+        renew,
+        ..Config::default()
+    };
+    let (kept, events) = film(device, script.clone(), &with(None));
+    let renewed = |events: &[Event]| -> Vec<u32> {
+        let frames = |e: &Event| match e {
+            Event::PromptSet { renewed_frames, .. } => Some(*renewed_frames),
+            _ => None,
+        };
+        events.iter().filter_map(frames).collect()
+    };
+    assert_eq!(renewed(&events), [0, 0]);
+    let before = model().config.pictures(3 * switch as usize);
+    let mut films = Vec::new();
+    for sink in [Sink::Kept, Sink::Renewed] {
+        let config = with(Some(sink));
+        let (frames, events) = film(device, script.clone(), &config);
+        assert_eq!(renewed(&events), [0, 7], "{sink:?}");
+        let by_hand = renewed_by_hand(
+            device,
+            &config,
+            [&cues[0].rows, &cues[1].rows],
+            (i64::from(switch), chunks as i64),
+        );
+        assert!(frames == by_hand, "{sink:?}");
+        assert_eq!(frames[..before], kept[..before]);
+        assert_ne!(frames[before..], kept[before..]);
+
+        let one = Script::one(cues[0].rows.clone(), 3 * chunks);
+        let mut session = Session::new(device, &model(), one, &config).unwrap();
+        let mut told = Vec::new();
+        for _ in 0..switch {
+            told.extend(session.next_chunk(&mut |_| {}).unwrap().unwrap().frames);
+        }
+        session.set_prompt(cues[1].rows.clone()).unwrap();
+        told.extend(make(&mut session).0);
+        assert!(frames == told, "{sink:?}: told on the way");
+        films.push(frames);
+    }
+    assert_ne!(films[0], films[1]);
+
+    // Coded keys and values stay as they are.
+    let coded = Config {
+        coded: Some(Coded {
+            span: Some(3),
+            ..Coded::new(longtake::codec::KvPair::of("int4", "int4").unwrap())
+        }),
+        ..with(Some(Sink::Kept))
+    };
+    let (_, events) = film(device, script, &coded);
+    assert_eq!(renewed(&events), [0, 0]);
+}
+
+#[test]
+fn a_pass_without_its_text_is_an_error() {
+    let device = Device::twin();
+    let (model, config) = (model(), Config::default());
+    let c = &model.config;
+    let dit = Dit::load(&device, c, &model.weights, WeightFormat::F16).unwrap();
+    let setup = config.cache(c, 0, 3).unwrap();
+    let schedule = Schedule::new(c, None).unwrap();
+    let mut sampler = Sampler::new(&device, dit, schedule, 3, &setup).unwrap();
+    let noise = values(1, 3 * sampler.frame_values());
+    sampler.begin(0..3, &noise).unwrap();
+    let error = sampler.write_cache(0..3, &[]).unwrap_err();
+    assert!(error.to_string().contains("attends to a text"), "{error}");
+    sampler.set_text(&prompt(1, 5), &mut Tape::blank()).unwrap();
+    sampler.write_cache(0..3, &[]).unwrap();
+}
+
+#[test]
+fn a_window_too_long_for_one_pass_cannot_be_renewed() {
+    let device = Device::twin();
+    let config = Config {
+        renew: Some(Sink::Kept),
+        ..Config::default()
+    };
+    let long = Script::one(prompt(1, 5), 3000);
+    let error = Session::new(&device, &model(), long, &config).unwrap_err();
+    assert!(error.to_string().contains("at most"), "{error}");
 }
 
 #[test]

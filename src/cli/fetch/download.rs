@@ -23,7 +23,7 @@ const BLOCK: usize = 256 << 10;
 /// What a file must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Sum {
-    /// SHA-256 in hexadecimal, or how it begins.
+    /// SHA-256 in hexadecimal.
     Sha256(String),
     /// SHA-1 of git's header and the file, in hexadecimal.
     Git(String),
@@ -34,8 +34,8 @@ impl Sum {
     fn of(file: &ModelFile, facts: &Facts) -> anyhow::Result<Self> {
         let etag = facts.etag.as_deref().unwrap_or_default();
         let is_hex = etag.bytes().all(|b| b.is_ascii_hexdigit());
-        match (&file.sha256_starts, etag.len()) {
-            (Some(start), _) => Ok(Self::Sha256(start.clone())),
+        match (&file.sha256, etag.len()) {
+            (Some(sum), _) => Ok(Self::Sha256(sum.to_lowercase())),
             (None, 64) if is_hex => Ok(Self::Sha256(etag.to_lowercase())),
             (None, 40) if is_hex => Ok(Self::Git(etag.to_lowercase())),
             _ => anyhow::bail!(
@@ -77,7 +77,7 @@ impl Summing {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let (Sum::Sha256(wanted) | Sum::Git(wanted)) = self.wanted;
-        (!found.starts_with(&wanted)).then_some((found, wanted))
+        (found != wanted).then_some((found, wanted))
     }
 }
 
@@ -106,7 +106,7 @@ pub(super) fn to_place(
     }
     if let Some(known) = file
         .bytes
-        .filter(|known| *known != bytes && file.sha256_starts.is_some())
+        .filter(|known| *known != bytes && file.sha256.is_some())
     {
         anyhow::bail!(
             "{} has {bytes} bytes at its source, expected {known}: it was replaced since this version of longtake; \
@@ -120,7 +120,7 @@ pub(super) fn to_place(
     let (mut tries, mut wait) = (0, FIRST_WAIT);
     while part.done < bytes {
         let before = part.done;
-        let failed = match part.receive(web, file, bar) {
+        let failed = match part.receive(web, file, facts, bar) {
             Ok(()) => HttpError::Passing {
                 what: "the connection was cut".to_owned(),
                 wait: None,
@@ -154,6 +154,12 @@ pub(super) fn to_place(
     }
     bar.finish();
     part.settle(to, &file.path)
+}
+
+/// Bytes that are still to come of a file that goes `to` some place.
+pub(super) fn bytes_to_come(facts: &Facts, to: &Path) -> u64 {
+    let here = fs::metadata(incomplete(to)).map_or(0, |meta| meta.len());
+    facts.bytes.unwrap_or(0).saturating_sub(here)
 }
 
 /// `X.incomplete`, the hub's own name for it.
@@ -253,8 +259,15 @@ impl Partial {
     }
 
     /// Takes what one answer brings. Every byte that came is kept, whatever ends it.
-    fn receive(&mut self, web: &Web, file: &ModelFile, bar: &mut Bar) -> Result<(), Failure> {
-        let mut stream = web.stream(file, self.done).map_err(Failure::Http)?;
+    fn receive(
+        &mut self,
+        web: &Web,
+        file: &ModelFile,
+        facts: &Facts,
+        bar: &mut Bar,
+    ) -> Result<(), Failure> {
+        let stream = web.stream(file, facts, self.done);
+        let mut stream = stream.map_err(Failure::Http)?;
         if stream.start != self.done {
             // The server does not continue; then it sends the whole.
             if stream.start != 0 {

@@ -121,11 +121,13 @@ impl Web {
         format!("{root}/{}", file.repo)
     }
 
-    fn url(&self, file: &ModelFile) -> String {
-        let (page, path) = (self.page(file), &file.path);
+    /// Where the file lies at `commit`, else at the commit that is named for it, else at the newest one.
+    fn url(&self, file: &ModelFile, commit: Option<&str>) -> String {
+        let (page, path) = (self.page(file), encoded(&file.path));
+        let at = commit.or(file.revision.as_deref()).unwrap_or("main");
         match file.source {
-            Source::HuggingFace => format!("{page}/resolve/main/{}", encoded(path)),
-            Source::Github => format!("{page}/raw/main/{}", encoded(path)),
+            Source::HuggingFace => format!("{page}/resolve/{at}/{path}"),
+            Source::Github => format!("{page}/raw/{at}/{path}"),
         }
     }
 
@@ -140,7 +142,7 @@ impl Web {
             bytes: None,
         };
         let is_hub = file.source == Source::HuggingFace;
-        self.follow(file, |agent, url, token| {
+        self.follow(file, None, |agent, url, token| {
             let mut request = agent.head(url).header("Accept-Encoding", "identity");
             if let Some(token) = token {
                 request = request.header("Authorization", token);
@@ -182,12 +184,18 @@ impl Web {
         Ok(facts)
     }
 
-    /// The file's bytes from `start` on, or from 0 if the server cannot start there.
+    /// The file's bytes from `start` on, or from 0 if the server cannot start there: those of the commit that `facts` are of,
+    /// whatever has become the newest one since.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
-    pub(super) fn stream(&self, file: &ModelFile, start: u64) -> Result<Stream, HttpError> {
-        let answer = self.follow(file, |agent, url, token| {
+    pub(super) fn stream(
+        &self,
+        file: &ModelFile,
+        facts: &Facts,
+        start: u64,
+    ) -> Result<Stream, HttpError> {
+        let answer = self.follow(file, facts.commit.as_deref(), |agent, url, token| {
             let mut request = agent.get(url).header("Accept-Encoding", "identity");
             if let Some(token) = token {
                 request = request.header("Authorization", token);
@@ -226,9 +234,10 @@ impl Web {
     fn follow(
         &self,
         file: &ModelFile,
+        commit: Option<&str>,
         mut ask: impl FnMut(&Agent, &str, Option<&str>) -> Result<(Response<Body>, bool), HttpError>,
     ) -> Result<Response<Body>, HttpError> {
-        let mut url = self.url(file);
+        let mut url = self.url(file, commit);
         for _ in 0..MAX_REDIRECTS {
             let token = self
                 .token

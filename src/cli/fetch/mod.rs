@@ -1,6 +1,7 @@
 //! `longtake fetch`: downloads what a preset needs, once it was said how much that is and under which licence.
 
 mod bar;
+mod disk;
 mod download;
 mod http;
 
@@ -55,6 +56,7 @@ pub(super) fn run(args: &FetchArgs, voice: &Voice) -> anyhow::Result<u8> {
         if !voice.quiet || !args.yes {
             say::message(&statement(preset, &missing, &web));
         }
+        check_room(&store, &missing)?;
         if args.dry_run {
             return Ok(0);
         }
@@ -136,6 +138,45 @@ fn statement(preset: &Preset, missing: &[Missing], web: &Web) -> String {
     text.trim_end().to_owned()
 }
 
+/// Where a file's bytes go, and the place of the lock on them.
+fn place(store: &Store, one: &Missing) -> (PathBuf, PathBuf) {
+    match (one.file.source, &one.facts.etag) {
+        (Source::HuggingFace, Some(etag)) => {
+            let repo = store.repo(&one.file.repo);
+            (repo.blob(etag), repo.lock(etag))
+        }
+        _ => {
+            let to = store.own_path(one.file);
+            let lock = to.with_extension("lock");
+            (to, lock)
+        }
+    }
+}
+
+/// Refuses what the fullest disk has no room for, before the first byte; nearly always all files go to one.
+fn check_room(store: &Store, missing: &[Missing]) -> anyhow::Result<()> {
+    let places = missing.iter().map(|one| (one, place(store, one).0));
+    let mut needs = 0u64;
+    let mut room: Option<(u64, PathBuf)> = None;
+    for (one, to) in places {
+        needs = needs.saturating_add(download::bytes_to_come(&one.facts, &to));
+        let free = disk::free_bytes(&to);
+        if let Some(free) = free.filter(|free| room.as_ref().is_none_or(|(least, _)| free < least))
+        {
+            room = Some((free, to));
+        }
+    }
+    match room {
+        Some((free, to)) if free < needs => anyhow::bail!(
+            "{} are to be downloaded and {} are free; make room, or set HF_HOME to a folder on another disk: {:?}",
+            megabytes(needs),
+            megabytes(free),
+            to.parent().unwrap_or(&to)
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Asks on the terminal; where there is none, refuses.
 fn confirm() -> anyhow::Result<()> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
@@ -160,19 +201,16 @@ fn confirm() -> anyhow::Result<()> {
 /// Brings one file to its place.
 fn fetch(web: &Web, store: &Store, one: &Missing, bar: &mut Bar) -> anyhow::Result<()> {
     let Missing { file, facts } = one;
-    match (file.source, &facts.etag, &facts.commit) {
-        (Source::HuggingFace, Some(etag), Some(commit)) => {
-            let repo = store.repo(&file.repo);
-            download::to_place(web, file, facts, &repo.blob(etag), &repo.lock(etag), bar)?;
-            repo.publish(etag, commit, &file.path)
-                .with_context(|| format!("cannot put {} into the cache", file.path))?;
-            Ok(())
-        }
-        _ => {
-            let to = store.own_path(file);
-            download::to_place(web, file, facts, &to, &to.with_extension("lock"), bar)
-        }
+    let (to, lock) = place(store, one);
+    download::to_place(web, file, facts, &to, &lock, bar)?;
+    if let (Source::HuggingFace, Some(etag), Some(commit)) =
+        (file.source, &facts.etag, &facts.commit)
+    {
+        let repo = store.repo(&file.repo);
+        repo.publish(etag, commit, &file.path)
+            .with_context(|| format!("cannot put {} into the cache", file.path))?;
     }
+    Ok(())
 }
 
 /// Where everything is, on standard output, and whether the network's file is what it should be.

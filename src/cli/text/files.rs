@@ -1,6 +1,7 @@
 //! Which files a text model is made of, and where they lie: a preset's in the cache of downloads, a folder's, or those around
 //! one file of weights.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use anyhow::Context as _;
 use longtake::cache::Policy;
 use longtake::model::config::DitConfig;
 use longtake::model::preset::{ModelFile, Part, Preset};
+use longtake::text::Tokenizer;
+use longtake::weights::Weights;
 
 use crate::cli::args::DecoderArg;
 use crate::cli::fault::Fault;
@@ -79,9 +82,9 @@ impl Named {
         if let Some(preset) = Preset::all().iter().find(has) {
             return Some(Named::Snapshot(path, preset));
         }
-        let text = fs::read_to_string(path.join("config.json")).ok()?;
-        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
-        json.get("dit").is_some().then_some(Named::Folder(path))
+        // Told by its weights too, so that a damaged config is called one.
+        let is_text = own_weights(&path, "generator").is_some() || has_network(&path);
+        is_text.then_some(Named::Folder(path))
     }
 
     /// Its files and sizes. `preset`: how weights without a name are run.
@@ -211,6 +214,19 @@ impl Found {
     }
 }
 
+/// A file of weights called so in a folder of one's own.
+fn own_weights(folder: &Path, stem: &str) -> Option<PathBuf> {
+    let paths = WEIGHTS.map(|ending| folder.join(format!("{stem}.{ending}")));
+    paths.into_iter().find(|path| path.is_file())
+}
+
+/// Whether the folder's config says the sizes of a text model.
+fn has_network(folder: &Path) -> bool {
+    let text = fs::read(folder.join("config.json")).unwrap_or_default();
+    let json = serde_json::from_slice::<serde_json::Value>(&text);
+    json.is_ok_and(|json| json.get("dit").is_some())
+}
+
 /// Name of the preset's file for a part.
 fn file_of(preset: &Preset, part: &str) -> &'static str {
     let is_it = |file: &&ModelFile| match part {
@@ -261,10 +277,15 @@ fn published(
         file.and_then(&find)
     };
     let is_encoder = |file: &ModelFile| file.part == Part::Text && !is_tokenizer(file);
-    let encoder_name = preset
-        .files()
-        .find(|file| is_encoder(file))
-        .map_or_else(String::new, |file| format!("{}/{}", file.repo, file.path));
+    let encoder = place(&is_encoder);
+    let encoder_name = match (preset.files().find(|file| is_encoder(file)), &encoder) {
+        // Another program's copy has other values: its prompts are kept apart.
+        (Some(file), Some(path)) if path.file_name() != Some(OsStr::new(file.file_name())) => {
+            fingerprint(path).with_context(|| format!("{path:?}"))?
+        }
+        (Some(file), _) => format!("{}/{}", file.repo, file.path),
+        (None, _) => String::new(),
+    };
     Ok(Found {
         name,
         preset: Some(preset),
@@ -273,8 +294,8 @@ fn published(
         parts: preset.parts.clone(),
         generator: place(&|file| file.part == Part::Generator),
         lora: place(&|file| file.part == Part::Lora),
-        encoder: place(&is_encoder),
-        tokenizer: place(&is_tokenizer),
+        tokenizer: place(&is_tokenizer).or_else(|| brings_tokenizer(&encoder)),
+        encoder,
         taehv: place(&|file| file.part == Part::Taehv),
         vae: place(&|file| file.part == Part::Vae),
         encoder_name,
@@ -285,13 +306,12 @@ fn published(
 /// A folder with a config of its own: `generator`, `text_encoder`, `taehv` and `vae` as files of weights, and the tokenizer.
 fn own(folder: &Path) -> anyhow::Result<Found> {
     let path = folder.join("config.json");
-    let text = fs::read_to_string(&path).with_context(|| format!("--model: {path:?}"))?;
+    // Bytes that are no text are no JSON either, which says what to do.
+    let text = fs::read(&path).with_context(|| format!("--model: {path:?}"))?;
+    let text = String::from_utf8_lossy(&text);
     let config = DitConfig::from_selfforcing_json(&text)
         .map_err(|why| Fault::Usage(format!("--model: {path:?}: {why}")))?;
-    let weights = |stem: &str| {
-        let paths = WEIGHTS.map(|ending| folder.join(format!("{stem}.{ending}")));
-        paths.into_iter().find(|path| path.is_file())
-    };
+    let weights = |stem: &str| own_weights(folder, stem);
     let encoder = weights("text_encoder");
     let encoder_name = match &encoder {
         Some(path) => fingerprint(path).with_context(|| format!("--model: {path:?}"))?,
@@ -305,13 +325,36 @@ fn own(folder: &Path) -> anyhow::Result<Found> {
         parts: vec!["generator_ema".to_owned(), "generator".to_owned()],
         generator: weights("generator"),
         lora: None,
+        tokenizer: Some(folder.join(TOKENIZER))
+            .filter(|path| path.is_file())
+            .or_else(|| brings_tokenizer(&encoder)),
         encoder,
-        tokenizer: Some(folder.join(TOKENIZER)).filter(|path| path.is_file()),
         taehv: weights("taehv"),
         vae: weights("vae"),
         encoder_name,
         note: None,
     })
+}
+
+/// The encoder's file, where it has the tokenizer in it.
+fn brings_tokenizer(encoder: &Option<PathBuf>) -> Option<PathBuf> {
+    let path = encoder.as_ref()?;
+    // What is wrong with the file is told when it is needed.
+    let weights = Weights::open(path).ok()?;
+    Tokenizer::within(&weights).map(|_| path.clone())
+}
+
+/// Reads a tokenizer: a file of its own, or the one within an encoder's weights.
+///
+/// # Errors
+/// As [`Tokenizer::open`].
+pub(super) fn tokenizer(path: &Path) -> anyhow::Result<Tokenizer> {
+    let ending = path.extension().and_then(OsStr::to_str).unwrap_or("");
+    if !WEIGHTS.contains(&ending) {
+        return Ok(Tokenizer::open(path)?);
+    }
+    let within = Tokenizer::within(&Weights::open(path)?).transpose()?;
+    within.with_context(|| format!("no tokenizer is in the file: {path:?}"))
 }
 
 /// A name for an encoder that nobody published: its size and 64 bits of FNV-1a over both ends of its file.

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use longtake::cache::Policy;
+use longtake::cache::{Policy, Sink};
 use longtake::decode::{DecoderSource, WanOptions};
 use longtake::gpu::Device;
 use longtake::model::Lora;
 use longtake::model::config::{Cross, DitConfig};
+use longtake::model::preset::Preset;
 use longtake::ops::WeightFormat;
 use longtake::rollout::event::Event;
 use longtake::rollout::{self, ModelSource, Script, Turn};
 use longtake::text::{
-    EmbeddingCache, Embeddings, MAX_PROMPT, Placed, Prompts, Source, Tokenizer, Umt5, embed,
+    EmbeddingCache, Embeddings, MAX_PROMPT, Placed, Prompts, Source, Umt5, embed,
 };
 use longtake::weights::{self, Weights};
 
@@ -56,6 +57,8 @@ pub(super) struct TextScene {
     pub(super) fps: u32,
     /// What the model is run with where nothing else is asked.
     pub(super) policy: Policy,
+    /// What becomes of the sink when a prompt has the cache computed anew; `None`: none has.
+    pub(super) renew: Option<Sink>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -144,8 +147,9 @@ impl TextScene {
                 latents / config.chunk_frames as usize
             ));
         }
+        let several = prompts.single().is_none();
         if let Some(path) = &text.save_embeddings {
-            if prompts.single().is_none() {
+            if several {
                 return Err(Fault::Usage(
                     "--save-embeddings writes one prompt; the film has several".into(),
                 )
@@ -172,6 +176,7 @@ impl TextScene {
             frames,
             fps,
             policy: found.policy,
+            renew: found.preset.and_then(Preset::renew).filter(|_| several),
             warnings,
         })
     }
@@ -451,7 +456,7 @@ fn tokens(
         found.check(decoder, true, true)?;
         return Ok(Vec::new());
     };
-    let tokenizer = Tokenizer::open(tokenizer).context("the tokenizer")?;
+    let tokenizer = files::tokenizer(tokenizer).context("the tokenizer")?;
     let name = format!("{} {}", found.encoder_name, format.name());
     let ready = |prompt: &str| -> anyhow::Result<Ready> {
         let (source, lost) = Source::new(&name, &tokenizer, prompt, sizes.1)?;

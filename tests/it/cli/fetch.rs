@@ -11,6 +11,9 @@ use super::{Outcome, Scratch};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const VAE: &str = "/Wan-AI/Wan2.1-T2V-1.3B/resolve/main/Wan2.1_VAE.pth";
+/// The same at the commit that the hub tells: what is downloaded is of that one, whatever is the newest by then.
+const VAE_AT: &str =
+    "/Wan-AI/Wan2.1-T2V-1.3B/resolve/0123456789abcdef0123456789abcdef01234567/Wan2.1_VAE.pth";
 const REPO: &str = "hub/models--Wan-AI--Wan2.1-T2V-1.3B";
 
 fn hex(bytes: &[u8]) -> String {
@@ -42,7 +45,8 @@ fn hub(store: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> (Ser
     let store = Server::start(store);
     let at = format!("{}/vae", store.url);
     let hub = Server::start(move |request, _| match request.path.as_str() {
-        VAE => large(&checkpoint(), &at),
+        VAE if request.method == "HEAD" => large(&checkpoint(), &at),
+        VAE_AT if request.method == "GET" => large(&checkpoint(), &at),
         _ => Reply::new(404),
     });
     (hub, store)
@@ -136,7 +140,7 @@ fn small_files_come_from_the_hub_itself_and_have_gits_checksum() {
     let hub = Server::start(|request, _| {
         let tokenizer = b"pieces".to_vec();
         let git = digest(&SHA1_FOR_LEGACY_USE_ONLY, b"blob 6\0pieces");
-        match request.path.as_str() {
+        match request.path.replace(COMMIT, "main").as_str() {
             "/Wan-AI/Wan2.1-T2V-1.3B/resolve/main/google/umt5-xxl/spiece.model" => Reply::new(307)
                 .with("X-Repo-Commit", COMMIT)
                 .with("Location", "/api/resolve-cache/spiece.model"),
@@ -344,6 +348,51 @@ fn one_program_at_a_time_downloads_a_file() {
 }
 
 #[test]
+fn what_the_disk_has_no_room_for_is_refused_before_the_first_byte() {
+    let scratch = Scratch::new();
+    let store = Server::start(|request, _| Reply::file(request, &checkpoint()));
+    let at = format!("{}/vae", store.url);
+    let hub = Server::start(move |_, _| {
+        Reply::new(302)
+            .with("X-Repo-Commit", COMMIT)
+            .with("X-Linked-Etag", format!("\"{}\"", sha256(&checkpoint())))
+            .with("X-Linked-Size", (1u64 << 60).to_string())
+            .with("Location", &at)
+    });
+    let run = scratch.fetch(&hub.url, FETCH_VAE);
+    if cfg!(unix) {
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(
+            run.err.contains("are free") && run.err.contains("HF_HOME"),
+            "{}",
+            run.err
+        );
+        assert!(store.seen().is_empty() && !scratch.path(REPO).exists());
+    }
+}
+
+#[test]
+fn a_file_of_one_commit_is_held_to_its_own_checksum() {
+    let scratch = Scratch::new();
+    // As long as the true one, and asked for at the commit that this version knows.
+    let other = vec![7; 22_642_902];
+    let hub = Server::start(
+        move |request, _| match request.path.contains("/raw/main/") {
+            true => Reply::new(404),
+            false => Reply::file(request, &other),
+        },
+    );
+    let run = scratch.fetch(&hub.url, "fetch self-forcing --parts taehv --yes");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(
+        run.err
+            .contains("04766eac0221b5390b985ae3fdcca652cbb4b1e8b82b28ea7ff89dfad1b1a93f"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
 fn a_replaced_file_without_a_checksum_is_refused() {
     let scratch = Scratch::new();
     let hub = Server::start(|request, _| Reply::file(request, b"something else"));
@@ -355,12 +404,14 @@ fn a_replaced_file_without_a_checksum_is_refused() {
 #[test]
 fn a_wrong_network_is_told_apart() {
     let scratch = Scratch::new();
-    let hub = Server::start(|request, _| match request.path.as_str() {
-        "/gdhe17/Self-Forcing/resolve/main/checkpoints/self_forcing_dmd.pt" => {
-            large(&checkpoint(), "/store/generator")
-        }
-        _ => Reply::file(request, &checkpoint()),
-    });
+    let hub = Server::start(
+        |request, _| match request.path.replace(COMMIT, "main").as_str() {
+            "/gdhe17/Self-Forcing/resolve/main/checkpoints/self_forcing_dmd.pt" => {
+                large(&checkpoint(), "/store/generator")
+            }
+            _ => Reply::file(request, &checkpoint()),
+        },
+    );
     let run = scratch.fetch(&hub.url, "fetch self-forcing --parts generator --yes");
     assert_eq!(run.code, Some(2), "{run:?}");
     assert!(

@@ -325,6 +325,76 @@ fn what_is_missing_is_named_with_the_command_that_brings_it() {
         err.contains("config.json") && err.contains("missing field"),
         "{err}"
     );
+    for damaged in [
+        &b""[..],
+        b"{\"dit\": {\"dim",
+        b"<!DOCTYPE html>",
+        &[0; 100],
+        &[0xff; 100],
+    ] {
+        fs::write(folder.join("config.json"), damaged).unwrap();
+        let err = generate(&scratch, &["-m", "tiny", PROMPT]).refused(2);
+        let says = "use the config.json that came with the weights";
+        assert!(
+            err.contains("tiny/config.json") && err.contains(says),
+            "{err}"
+        );
+    }
+}
+
+/// Every file of a model, damaged as files are, or another one in its place: what is said names the file and what to do.
+#[test]
+fn damaged_files_of_a_model_are_told_by_name() {
+    let scratch = scratch();
+    let folder = scratch.path("tiny");
+    let page: &[u8] = b"<!DOCTYPE html><html>404</html>";
+    let pointer: &[u8] = b"version https://git-lfs.github.com/spec/v1\nsize 22642902\n";
+    let pickle = fs::read(fixture("pickle/bad_os_system.pt")).unwrap();
+    let weights = [
+        "generator.safetensors",
+        "taehv.safetensors",
+        "text_encoder.safetensors",
+        "vae.safetensors",
+    ];
+    for (i, file) in weights.iter().chain(&["spiece.model"]).enumerate() {
+        let path = folder.join(file);
+        let whole = fs::read(&path).unwrap();
+        let other = fs::read(folder.join(weights[(i + 1) % weights.len()])).unwrap();
+        let is_weights = file.ends_with(".safetensors");
+        let mut damages = vec![
+            (Vec::new(), "download it again"),
+            (whole[..whole.len() / 2].to_vec(), "again"),
+            (page.to_vec(), "the download went to a page"),
+            (pointer.to_vec(), "git lfs pull"),
+        ];
+        match is_weights {
+            true => damages.extend([
+                (other, "check model and config|belongs to another model"),
+                (pickle.clone(), "take a .safetensors file"),
+                (
+                    [&whole[..], &[0; 9]].concat(),
+                    "download or export it again",
+                ),
+            ]),
+            false => damages.push((other, "a safetensors file of weights")),
+        }
+        for (bytes, says) in damages {
+            fs::write(&path, &bytes).unwrap();
+            let decoder = if file.starts_with("vae") {
+                "wan"
+            } else {
+                "taehv"
+            };
+            let args = ["-m", "tiny", PROMPT, "--decoder", decoder, "-y"];
+            let err = generate(&scratch, &args).refused(2);
+            assert!(err.contains(&format!("tiny/{file}")), "{file}: {err}");
+            assert!(
+                says.split('|').any(|says| err.contains(says)),
+                "{file}, {says}: {err}"
+            );
+        }
+        fs::write(&path, whole).unwrap();
+    }
 }
 
 #[test]
