@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use longtake::model::preset::{ModelFile, Part, Preset, Source};
+use longtake::store::Store;
 use longtake::weights::Weights;
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use self::bar::Bar;
 use self::http::{Facts, HttpError, Web};
 use super::args::{FetchArgs, Voice};
 use super::fault::Fault;
-use super::store::Store;
+use super::store;
 use super::{models, say};
 
 pub(super) use self::bar::megabytes;
@@ -164,8 +165,13 @@ fn fetch(web: &Web, store: &Store, one: &Missing, bar: &mut Bar) -> anyhow::Resu
         (Source::HuggingFace, Some(etag), Some(commit)) => {
             let repo = store.repo(&file.repo);
             download::to_place(web, file, facts, &repo.blob(etag), &repo.lock(etag), bar)?;
-            repo.publish(etag, commit, &file.path)
-                .with_context(|| format!("cannot put {} into the cache", file.path))?;
+            repo.publish(
+                etag,
+                commit,
+                &file.path,
+                !store::is_set("HF_HUB_DISABLE_SYMLINKS"),
+            )
+            .with_context(|| format!("cannot put {} into the cache", file.path))?;
             Ok(())
         }
         _ => {
