@@ -161,7 +161,7 @@ impl Kv {
 #[derive(Debug)]
 pub(super) enum Subject {
     /// A walk through a demo world.
-    Walk(Scene),
+    Walk(Box<Scene>),
     /// Prompts.
     Text(Box<TextScene>),
 }
@@ -181,7 +181,7 @@ impl Subject {
             &args.world,
             args.output.fps,
         )
-        .map(Subject::Walk)
+        .map(|scene| Subject::Walk(Box::new(scene)))
     }
 
     pub(super) fn model(&self) -> &ModelSource {
