@@ -13,6 +13,7 @@ pub mod ops;
 pub mod quality;
 pub mod rollout;
 pub mod selftest;
+pub mod store;
 pub mod text;
 pub mod weights;
 pub mod world;

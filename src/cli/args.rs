@@ -10,6 +10,7 @@ use super::kv::{Layers, PairName};
 use super::models::PartArg;
 use super::plan::PlanArgs;
 use super::values::{self, Attended, KvName, Seed, Size};
+use longtake::store::Decoding;
 use longtake::text::Prompts;
 
 const EXAMPLES: &str = "\
@@ -293,12 +294,11 @@ pub(super) enum DecoderArg {
     Wan,
 }
 
-impl DecoderArg {
-    /// What its file is called among a model's.
-    pub(super) fn part(self) -> &'static str {
-        match self {
-            DecoderArg::Taehv => "taehv",
-            DecoderArg::Wan => "vae",
+impl From<DecoderArg> for Decoding {
+    fn from(arg: DecoderArg) -> Decoding {
+        match arg {
+            DecoderArg::Taehv => Decoding::Taehv,
+            DecoderArg::Wan => Decoding::Wan,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From an error to an exit code and to what to do next.
 
-use longtake::{compare, dump, gpu, media, rollout, weights, world};
+use longtake::{compare, dump, gpu, media, rollout, store, weights, world};
 
 /// Failed while running.
 pub(super) const FAILED: u8 = 1;
@@ -58,6 +58,9 @@ fn code_of(err: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(err) = err.downcast_ref::<rollout::Error>() {
         return Some(rollout_code(err));
     }
+    if let Some(err) = err.downcast_ref::<store::Error>() {
+        return store_code(err);
+    }
     if let Some(err) = err.downcast_ref::<longtake::text::Error>() {
         return Some(text_code(err));
     }
@@ -94,6 +97,21 @@ fn rollout_code(err: &rollout::Error) -> u8 {
         | rollout::Error::Window(_) => USAGE,
         rollout::Error::WouldNotFit(_) => NO_ROOM,
         _ => FAILED,
+    }
+}
+
+/// None where the cause says it.
+fn store_code(err: &store::Error) -> Option<u8> {
+    use store::Error as E;
+    match err {
+        E::NotHere(_) => Some(NO_MODEL),
+        E::Config { .. } | E::NoText(_) | E::EmptyPrompt => Some(USAGE),
+        E::WouldNotFit(_) => Some(NO_ROOM),
+        E::Model { source, .. } => Some(rollout_code(source)),
+        E::Gpu(err) => Some(gpu_code(err)),
+        E::Text { source, .. } => Some(text_code(source)),
+        E::Weights { source, .. } => Some(weights_code(source)),
+        E::Io { .. } => None,
     }
 }
 
@@ -168,6 +186,13 @@ pub(super) fn text(err: &anyhow::Error) -> String {
 pub(super) fn hint(err: &anyhow::Error) -> &'static str {
     if let Some(Fault::NotFetched(_)) = err.downcast_ref() {
         return "";
+    }
+    match err.downcast_ref() {
+        Some(store::Error::NotHere(_)) => return "",
+        Some(store::Error::WouldNotFit(_)) => {
+            return "encode the prompt on another device (--save-embeddings) and give it here with --embeddings";
+        }
+        _ => {}
     }
     match code(err) {
         NO_ROOM => {

@@ -8,6 +8,7 @@ use longtake::frame::Frame;
 use longtake::model::config::DitConfig;
 use longtake::ops::{BiasFix, KvFormat, WeightFormat};
 use longtake::rollout::{Coded, Config, Film, ModelSource, Walk};
+use longtake::store::Named;
 use longtake::weights;
 use longtake::world::camera::{self, Step};
 use longtake::world::film::{DEFAULT_FILM, DEFAULT_GIVEN, SeedFilm};
@@ -17,7 +18,7 @@ use longtake::world::pose::Action;
 use super::args::{Fix, GenerateArgs, KvArgs, LengthArgs, NetworkArgs, Precision, Wall, WorldArgs};
 use super::fault::Fault;
 use super::target::{self, Target};
-use super::text::{self, Named, TextScene};
+use super::text::{self, TextScene};
 use super::values::{self, Attended, KvName, Seed};
 
 /// Frames of a film for which nothing was asked.
@@ -160,16 +161,16 @@ impl Kv {
 #[derive(Debug)]
 pub(super) enum Subject {
     /// A walk through a demo world.
-    Walk(Scene),
+    Walk(Box<Scene>),
     /// Prompts.
-    Text(TextScene),
+    Text(Box<TextScene>),
 }
 
 impl Subject {
     fn new(args: &GenerateArgs) -> anyhow::Result<Subject> {
         let name = args.model.as_deref().unwrap_or(BUILT_IN);
         if let Some(named) = Named::of(name) {
-            return TextScene::new(&named, args).map(Subject::Text);
+            return TextScene::new(&named, args).map(|scene| Subject::Text(Box::new(scene)));
         }
         if args.model.is_none() || name.eq_ignore_ascii_case(BUILT_IN) || Path::new(name).is_dir() {
             text::refuse_for_world(&args.text)?;
@@ -180,7 +181,7 @@ impl Subject {
             &args.world,
             args.output.fps,
         )
-        .map(Subject::Walk)
+        .map(|scene| Subject::Walk(Box::new(scene)))
     }
 
     pub(super) fn model(&self) -> &ModelSource {

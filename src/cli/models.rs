@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use longtake::model::preset::{Licence, ModelFile, Part, Preset, Span, Use, Whole};
+use longtake::store::{Store, in_folder};
 use longtake::weights::Weights;
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use super::args::ModelsArgs;
 use super::fault::Fault;
 use super::fetch::megabytes;
 use super::say;
-use super::store::{self, Store};
+use super::store;
 
 /// A part of a preset, as flags name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +90,7 @@ pub(super) fn preset(name: &str) -> anyhow::Result<&'static Preset> {
 /// # Errors
 /// When no folder is known at all.
 pub(super) fn store(comfyui: Option<PathBuf>) -> anyhow::Result<Store> {
-    Store::from_env(comfyui).ok_or_else(|| {
+    store::from_env(comfyui).ok_or_else(|| {
         Fault::Usage(
             "no home folder is known; set HF_HOME to the folder for downloaded models".to_owned(),
         )
@@ -102,7 +103,7 @@ fn checked(preset: &Preset, path: &Path) -> anyhow::Result<PathBuf> {
     let mut file = path.to_owned();
     if path.is_dir() {
         let generator = preset.files().find(|file| file.part == Part::Generator);
-        let found = generator.and_then(|generator| store::in_folder(path, generator));
+        let found = generator.and_then(|generator| in_folder(path, generator));
         file = found.or_else(|| only_weights(path)).ok_or_else(|| {
             let name = generator.map_or("", ModelFile::file_name);
             Fault::Usage(format!(

@@ -252,7 +252,7 @@ fn from_text(recipe: &mut Recipe, scene: &TextScene) {
         Some(prompt) => recipe.set("prompt", prompt),
         None => recipe.set("prompts", scene.prompts.to_json()),
     };
-    recipe.set("decoder", name(&scene.decoder));
+    recipe.set("decoder", scene.decoder.name());
     if let Some(preset) = scene.preset {
         recipe.set("preset", preset);
     }

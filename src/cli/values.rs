@@ -87,11 +87,8 @@ impl Size {
     /// Sides that are no whole tokens.
     pub(super) fn of(self, model: &DitConfig) -> Result<DitConfig, Fault> {
         let [_, rows, columns] = model.patch.map(|side| side * model.cell_px);
-        let whole = |n: u32, by: u32| (n.saturating_add(by / 2) / by).max(1) * by;
-        let nearest = Size {
-            width: whole(self.width, columns),
-            height: whole(self.height, rows),
-        };
+        let (width, height) = model.nearest_picture(self.width, self.height);
+        let nearest = Size { width, height };
         if nearest != self {
             return Err(Fault::Usage(format!(
                 "--size {self}: the model takes widths in steps of {columns} and heights in steps of {rows}; {nearest} is near"

@@ -10,7 +10,7 @@ use clap::ValueEnum as _;
 
 use super::args::{GenerateArgs, TierArg};
 use super::fault::{FAILED, Fault};
-use super::job::{Job, Scene, Subject};
+use super::job::{Job, Subject};
 use super::report::Reporter;
 use super::stop::Stop;
 
@@ -19,12 +19,6 @@ const PROGRAM: &str = "longtake-viewer";
 
 /// Shows the film while it is made, until the window closes; gives the window's exit code.
 pub(super) fn run(args: &GenerateArgs, job: &Job, reporter: &mut Reporter) -> anyhow::Result<u8> {
-    let Subject::Walk(scene) = &job.subject else {
-        return Err(Fault::Usage(
-            "--view shows demo worlds only; leave it out and watch along: longtake generate ... -o - | mpv -".into(),
-        )
-        .into());
-    };
     refuse(args, job)?;
     let own = std::env::current_exe().ok();
     let program = find(own.as_deref(), std::env::var_os("PATH").as_deref()).ok_or_else(|| {
@@ -36,7 +30,7 @@ pub(super) fn run(args: &GenerateArgs, job: &Job, reporter: &mut Reporter) -> an
     // Ctrl-C reaches the window as well; this program only waits for it.
     let _stop = Stop::listen("the window");
     let status = Command::new(&program)
-        .args(flags(args, job, scene))
+        .args(flags(args, job))
         .status()
         .with_context(|| format!("--view: {} cannot be started", program.display()))?;
     Ok(status
@@ -72,6 +66,12 @@ fn refuse(args: &GenerateArgs, job: &Job) -> Result<(), Fault> {
     if args.network.offload.is_some_and(|layers| 0 < layers) {
         return no("--offload", "a window keeps all layers on the device");
     }
+    if args.text.save_embeddings.is_some() {
+        return no(
+            "--save-embeddings",
+            "the window encodes prompts itself; leave --view out",
+        );
+    }
     if args.reports.timings {
         return no(
             "--timings",
@@ -105,7 +105,7 @@ fn find(own: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
 }
 
 /// The settled film in the window's flags. Nothing is left to its own defaults, which are those of a walk without an end.
-fn flags(args: &GenerateArgs, job: &Job, scene: &Scene) -> Vec<OsString> {
+fn flags(args: &GenerateArgs, job: &Job) -> Vec<OsString> {
     let config = &job.config;
     let [k, v] = &job.kv.names;
     let tier = match args.network.tier {
@@ -118,10 +118,28 @@ fn flags(args: &GenerateArgs, job: &Job, scene: &Scene) -> Vec<OsString> {
         // One word each, so that no value is taken for a flag.
         flags.push(format!("--{name}={value}").into());
     };
-    flag("film", &scene.film_idx);
-    flag("given", &scene.walk.given.len());
-    flag("frames", &scene.walk.poses.len());
-    flag("camera", &scene.camera);
+    match &job.subject {
+        Subject::Walk(scene) => {
+            flag("film", &scene.film_idx);
+            flag("given", &scene.walk.given.len());
+            flag("camera", &scene.camera);
+        }
+        Subject::Text(scene) => {
+            let (width, height) = job.subject.size();
+            flag("picture", &format!("{width}x{height}"));
+            flag("decoder", &scene.decoder.name());
+            match (&args.text.embeddings, scene.prompts.single()) {
+                // Told below, as a path.
+                (Some(_), _) => {}
+                (None, Some(prompt)) => flag("prompt", &prompt),
+                (None, None) => flag("prompts", &scene.prompts.to_json()),
+            }
+            if let Some(preset) = &args.text.preset {
+                flag("preset", preset);
+            }
+        }
+    }
+    flag("frames", &job.subject.frames());
     flag("seed", &config.seed);
     flag("window", &config.window.unwrap_or(0));
     flag("sink", &config.sink);
@@ -139,7 +157,7 @@ fn flags(args: &GenerateArgs, job: &Job, scene: &Scene) -> Vec<OsString> {
     if let Some(fix) = args.kv.kv_bias_fix.and_then(|fix| fix.to_possible_value()) {
         flag("kv-bias-fix", &fix.get_name());
     }
-    flag("fps", &scene.fps);
+    flag("fps", &job.subject.fps());
     flag("scale-film", &job.scale);
     if let Some(device) = &args.network.device {
         flag("device", device);
@@ -153,6 +171,14 @@ fn flags(args: &GenerateArgs, job: &Job, scene: &Scene) -> Vec<OsString> {
     if let Some(model) = &args.model {
         path("model", OsStr::new(model));
     }
+    for (name, value) in [
+        ("embeddings", &args.text.embeddings),
+        ("comfyui", &args.text.comfyui),
+    ] {
+        if let Some(value) = value {
+            path(name, value.as_os_str());
+        }
+    }
     for (is_on, name) in [
         (args.output.overwrite, "--overwrite"),
         (job.show_given, "--show-given"),
@@ -165,6 +191,10 @@ fn flags(args: &GenerateArgs, job: &Job, scene: &Scene) -> Vec<OsString> {
     }
     flags
 }
+
+#[cfg(test)]
+#[path = "../../tests/it/support/toy.rs"]
+mod toy;
 
 #[cfg(test)]
 mod tests {
@@ -189,10 +219,7 @@ mod tests {
         let (args, job) = of(
             "--view --seed 7 --camera left-5 --frames 3 --window 20 --kv-k qvg --kv-v 4bit --kv-span 4 -o never.mp4 --show-given",
         );
-        let Subject::Walk(scene) = &job.subject else {
-            panic!("{job:?}")
-        };
-        let flags = flags(&args, &job, scene);
+        let flags = flags(&args, &job);
         for flag in [
             "--seed=7",
             "--camera=left-3",
@@ -210,6 +237,51 @@ mod tests {
             assert!(flags.iter().any(|f| f == flag), "{flag} in {flags:?}");
         }
         assert!(!flags.iter().any(|f| f == "--json"));
+    }
+
+    #[test]
+    fn a_film_from_text_is_told_in_the_same_words() {
+        let folder = std::env::temp_dir().join(format!("longtake-told-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (model, list) = (folder.join("tiny"), folder.join("shots.json"));
+        toy::write(&model);
+        let text = r#"{"prompts": [{"prompt": "a cat"}, {"chunk": 2, "prompt": "a dog"}]}"#;
+        std::fs::write(&list, text).unwrap();
+        let line = format!(
+            "--view -m {} --seed 7 --frames 20 --kv int4 -o never.mp4",
+            model.display()
+        );
+        let told = |more: String| {
+            let (args, job) = of(&format!("{line} {more}"));
+            assert!(refuse(&args, &job).is_ok());
+            flags(&args, &job)
+        };
+        let model = format!("--model={}", model.display());
+        let one = told("-p cat".into());
+        for flag in [
+            model.as_str(),
+            "--prompt=cat",
+            "--picture=48x32",
+            "--decoder=taehv",
+            "--frames=21",
+            "--seed=7",
+            "--window=0",
+            "--sink=0",
+            "--kv-k=int4",
+            "--kv-span=3",
+            "--fps=16",
+        ] {
+            assert!(one.iter().any(|f| f == flag), "{flag} in {one:?}");
+        }
+        let several = told(format!("--prompts {}", list.display()));
+        let told = several.iter().filter_map(|f| f.to_str());
+        let told: Vec<&str> = told.filter_map(|f| f.strip_prefix("--prompts=")).collect();
+        let [told] = told[..] else {
+            panic!("{several:?}")
+        };
+        let read = longtake::text::Prompts::parse(Path::new("a"), told.as_bytes()).unwrap();
+        assert_eq!(read, longtake::text::Prompts::open(&list).unwrap());
+        std::fs::remove_dir_all(&folder).ok();
     }
 
     #[test]

@@ -259,6 +259,14 @@ impl DitConfig {
         Ok(self)
     }
 
+    /// The width and height nearest to these that are whole tokens.
+    #[must_use]
+    pub fn nearest_picture(&self, width_px: u32, height_px: u32) -> (u32, u32) {
+        let [_, rows, columns] = self.patch.map(|side| side * self.cell_px);
+        let whole = |n: u32, by: u32| (n.saturating_add(by / 2) / by).max(1) * by;
+        (whole(width_px, columns), whole(height_px, rows))
+    }
+
     /// Channels of a head.
     #[must_use]
     pub fn head_dim(&self) -> u32 {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use egui_winit::accesskit_winit;
 use longtake::gpu::{Device, Select};
 use longtake::rollout::event::{Event, Summary};
+use longtake::store::Store;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
 use winit::event::{ElementState, StartCause, WindowEvent};
@@ -33,6 +34,8 @@ const USUAL: [f32; 2] = [1440.0, 900.0];
 pub struct Options {
     /// The film.
     pub job: Job,
+    /// Where models are looked for.
+    pub store: Option<Store>,
     /// The device that was asked for, to open it again.
     pub select: Select,
     /// A file that the film goes to.
@@ -124,6 +127,7 @@ pub fn run(
     });
     let mut state = State::new(options.job.clone(), worker.reins.clone());
     state.devices = devices;
+    state.text.store.clone_from(&options.store);
     state.show.settings = prefs.is_some_and(|p| p.settings);
     for pane in &options.open {
         match pane {

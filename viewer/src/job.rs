@@ -9,6 +9,8 @@ use longtake::rollout::{Coded, Config, ModelSource};
 use longtake::world::Step;
 use longtake::world::film::{DEFAULT_FILM, DEFAULT_GIVEN};
 
+use crate::text::TextJob;
+
 /// A stop of the bits slider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
@@ -137,6 +139,8 @@ pub struct Job {
     pub weights: WeightFormat,
     /// The way at the beginning; after it the camera tours what was seen.
     pub camera: Vec<Step>,
+    /// A film from text in place of a walk.
+    pub text: Option<Box<TextJob>>,
 }
 
 impl Default for Job {
@@ -159,6 +163,7 @@ impl Default for Job {
             steps: None,
             weights: WeightFormat::F16,
             camera: Vec::new(),
+            text: None,
         }
     }
 }
@@ -193,6 +198,14 @@ impl Job {
         };
         self.named = Some((self.widths, [k, v]));
         Ok(())
+    }
+
+    /// The same without what a plan does not depend on.
+    pub fn outline(&self) -> Job {
+        Job {
+            text: self.text.as_ref().map(|text| Box::new(text.outline())),
+            ..self.clone()
+        }
     }
 
     /// The same film with every span in half floats: what a quantized one is compared with.
@@ -300,6 +313,9 @@ impl Job {
             true => String::new(),
             false => format!(" --kv-span {} --kv-recent {}", self.span, self.recent),
         };
+        if let Some(text) = &self.text {
+            return text.command(self, &format!("{kv}{spans}"));
+        }
         let model = match &self.model {
             Some(folder) => format!(" --model '{}'", folder.display()),
             None => String::new(),

@@ -6,7 +6,7 @@ use crate::job::{Width, Widths};
 use crate::state::{Effect, Phase, State};
 
 /// Keys and what they do, as `?` shows them.
-pub const TABLE: [(&str, &str); 30] = [
+pub const TABLE: [(&str, &str); 31] = [
     ("Enter", "walk; again: steer"),
     ("W A S D", "steer: forward, left, back, right"),
     (
@@ -32,9 +32,10 @@ pub const TABLE: [(&str, &str); 30] = [
     ("P", "stop making, go on making"),
     ("S", "save the frame as PNG"),
     ("Ctrl S", "save the film as MP4"),
-    ("Shift S", "save the way as a camera file"),
+    ("Shift S", "save the way as a camera file, or the prompts"),
     ("R", "the same film again: same seed"),
     ("Ctrl N", "a new film by the settings"),
+    ("Ctrl Enter", "a film from text: apply the prompt"),
     ("F2", "settings"),
     ("I", "statistics"),
     ("H", "hide the panels"),
@@ -86,7 +87,8 @@ pub fn read(ctx: &Context, s: &mut State) {
         if pressed && !typing {
             plain(ctx, s, key, modifiers, on_film);
         }
-        if pressed {
+        // A text field undoes its own changes.
+        if pressed && !(typing && key == Key::Z) {
             with_modifier(s, key, modifiers);
         }
     }
@@ -103,6 +105,7 @@ fn plain(ctx: &Context, s: &mut State, key: Key, m: Modifiers, on_film: bool) {
     match key {
         // A focused button takes Enter and Space itself.
         Key::Enter if on_film => match s.phase {
+            Phase::Empty if s.job.text.is_some() => s.apply(),
             Phase::Empty => s.start(),
             Phase::Failed(_) => s.way_on(),
             _ => s.steer(),

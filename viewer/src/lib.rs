@@ -19,6 +19,8 @@ pub mod record;
 pub mod save;
 pub mod say;
 pub mod state;
+pub mod text;
+pub mod text_run;
 pub mod tokens;
 pub mod versus;
 pub mod widgets;

@@ -9,11 +9,14 @@ use clap::{Parser, ValueEnum};
 use longtake::gpu::{Device, Select, TierRequest, list_devices};
 use longtake::media::{self, Format};
 use longtake::ops::{BiasFix, WeightFormat};
+use longtake::store::{Decoding, Named, Store};
+use longtake::text::Prompts;
 use longtake::world;
 use longtake_viewer::app::{self, Options, Pane};
 use longtake_viewer::fault::Fault;
 use longtake_viewer::job::{BUILT_IN, Job, Width, Widths};
 use longtake_viewer::record::Record;
+use longtake_viewer::text::TextJob;
 use longtake_viewer::worker::tell;
 
 /// Watch a film as it is made, its memory live, and turn the bits of its cache.
@@ -23,9 +26,30 @@ struct Args {
     /// Walk at once, without the first screen
     #[arg(long)]
     walk: bool,
-    /// Folder of a model, or rooms, which is built in
+    /// Folder of a model, or rooms, which is built in; for films from text a preset of `longtake models`, a folder or a file
     #[arg(short, long, value_name = "NAME|PATH", default_value = BUILT_IN)]
     model: String,
+    /// Film from text: what it shows
+    #[arg(short, long, value_name = "TEXT", conflicts_with_all = ["prompts", "embeddings"])]
+    prompt: Option<String>,
+    /// Film from text: JSON that lists prompts by second or chunk, or a file of it
+    #[arg(long, value_name = "FILE|JSON", conflicts_with = "embeddings")]
+    prompts: Option<String>,
+    /// Film from text: the encoded prompt
+    #[arg(long, value_name = "FILE")]
+    embeddings: Option<PathBuf>,
+    /// Film from text: picture size, instead of the model's
+    #[arg(long, value_name = "WxH", value_parser = picture)]
+    picture: Option<[u32; 2]>,
+    /// Film from text: what makes pictures of latents
+    #[arg(long, value_enum)]
+    decoder: Option<Decoder>,
+    /// Film from text: how weights are run, a name of `longtake models`
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// ComfyUI's folder, to find models there too
+    #[arg(long, value_name = "DIR", env = "LONGTAKE_COMFYUI")]
+    comfyui: Option<PathBuf>,
     /// The way at the beginning, a camera text or a file of one; after it the camera tours what was seen
     #[arg(long, value_name = "STR|FILE")]
     camera: Option<String>,
@@ -161,6 +185,12 @@ enum Weights {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum Decoder {
+    Taehv,
+    Wan,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Tier {
     Auto,
     Portable,
@@ -195,6 +225,16 @@ fn size(text: &str) -> Result<[f32; 2], String> {
     }
 }
 
+fn picture(text: &str) -> Result<[u32; 2], String> {
+    let sides = text
+        .split_once('x')
+        .and_then(|(w, h)| Some([w.parse().ok()?, h.parse().ok()?]));
+    let is_some = |[w, h]: &[u32; 2]| (1..=8192).contains(w) && (1..=8192).contains(h);
+    sides
+        .filter(is_some)
+        .ok_or_else(|| "write WIDTHxHEIGHT in pixels, such as 832x480".into())
+}
+
 fn scale(text: &str) -> Result<f32, String> {
     let k = text.parse::<f32>().ok().filter(|v| (0.5..=4.0).contains(v));
     k.ok_or_else(|| "a number from 0.5 to 4".into())
@@ -212,8 +252,20 @@ impl Args {
             0 => usual.most,
             n => n,
         };
+        let text = self.text()?;
+        let usual = match text {
+            Some(text) => {
+                let mut job = usual;
+                job.suit(text);
+                job
+            }
+            None => usual,
+        };
+        let is_text = usual.text.is_some();
+        let long = if is_text { usual.most } else { long };
         let mut job = Job {
             model: Some(PathBuf::from(&self.model))
+                .filter(|_| !is_text)
                 .filter(|_| !self.model.eq_ignore_ascii_case(BUILT_IN)),
             seed: self.seed.unwrap_or(usual.seed),
             film: self.film.map_or(usual.film, |film| film as usize),
@@ -221,7 +273,10 @@ impl Args {
             most: self.frames.map_or(long, |n| n as usize),
             camera,
             window: self.window.unwrap_or(usual.window),
-            sink: self.sink.unwrap_or(usual.sink.min(given as u32)),
+            sink: self.sink.unwrap_or(match is_text {
+                true => usual.sink,
+                false => usual.sink.min(given as u32),
+            }),
             span: self.span.unwrap_or(usual.span),
             widths: self
                 .bits
@@ -250,6 +305,53 @@ impl Args {
                 .map_err(|why| anyhow::anyhow!("--kv: {why}"))?;
         }
         Ok(job)
+    }
+
+    /// What a film from text is made of; none where the model is a demo world.
+    fn text(&self) -> anyhow::Result<Option<TextJob>> {
+        let is_text = Named::of(&self.model).is_some();
+        let asks = self.prompt.is_some() || self.prompts.is_some() || self.embeddings.is_some();
+        if !is_text && !asks {
+            return Ok(None);
+        }
+        if self.model.eq_ignore_ascii_case(BUILT_IN) {
+            anyhow::bail!(
+                "a prompt is for text models, this is a demo world; add --model self-forcing (longtake models lists others)"
+            );
+        }
+        if self.camera.is_some() || self.film.is_some() || self.given.is_some() {
+            anyhow::bail!(
+                "--camera, --film and --given are for demo worlds; a text model has no place to walk through"
+            );
+        }
+        let list = match &self.prompts {
+            Some(text) if text.trim_start().starts_with('{') => Some(text.clone()),
+            Some(path) => {
+                let prompts = Prompts::open(path.as_ref()).context("--prompts")?;
+                Some(prompts.to_json().to_string())
+            }
+            None => None,
+        };
+        Ok(Some(TextJob {
+            model: self.model.clone(),
+            preset: self.preset.clone(),
+            prompt: self.prompt.clone().unwrap_or_default(),
+            list,
+            embeddings: self.embeddings.clone(),
+            size: self.picture,
+            decoder: match self.decoder {
+                Some(Decoder::Wan) => Decoding::Wan,
+                _ => Decoding::Taehv,
+            },
+            fps: self.fps,
+            store: self.store(),
+        }))
+    }
+
+    /// Where model files lie, as the environment says.
+    fn store(&self) -> Option<Store> {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Store::of(var, std::env::home_dir(), self.comfyui.clone())
     }
 
     /// Where the film goes, refused before anything is opened.
@@ -287,6 +389,7 @@ fn run(args: Args, begun: Instant) -> anyhow::Result<Option<Fault>> {
     let device = Device::open(&select).context("no device")?;
     let devices = list_devices().iter().map(|c| c.title()).collect();
     let options = Options {
+        store: args.store(),
         job,
         select,
         record,

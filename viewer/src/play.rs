@@ -27,6 +27,8 @@ pub struct Play {
     pub speed: f64,
     /// What is repeated.
     pub repeat: Repeat,
+    /// Frames that came at once last: following, the view shows them one after the other and not the last one alone.
+    pub batch: usize,
     /// Seconds that the frame at hand has been shown.
     shown: f64,
 }
@@ -39,6 +41,7 @@ impl Default for Play {
             follow: true,
             speed: 1.0,
             repeat: Repeat::Off,
+            batch: 1,
             shown: 0.0,
         }
     }
@@ -51,9 +54,16 @@ impl Play {
         let last = n.saturating_sub(1);
         self.at = self.at.min(last);
         if self.follow {
-            self.at = last;
-            self.shown = 0.0;
-            return None;
+            // Behind by two batches at most: the one before may still be on the screen when the next one comes.
+            let behind = match self.batch {
+                0 | 1 => 1,
+                batch => 2 * batch,
+            };
+            self.at = self.at.max(n.saturating_sub(behind));
+            if self.at == last {
+                self.shown = 0.0;
+                return None;
+            }
         }
         if !self.moving || n == 0 {
             self.shown = 0.0;
@@ -190,6 +200,28 @@ mod tests {
         assert_eq!(p.at, 8, "paused while the film grows");
         p.live(12);
         assert_eq!((p.at, p.follow), (11, true));
+    }
+
+    #[test]
+    fn following_a_film_that_comes_in_batches_shows_every_frame_of_them() {
+        let mut p = Play {
+            batch: 12,
+            ..Play::default()
+        };
+        let next = p.tick(0.0, 9, 10.0).unwrap();
+        assert!(p.at == 0 && (next - 0.1).abs() < 1e-9, "{next}");
+        for frame in 1..9 {
+            p.tick(0.1, 9, 10.0);
+            assert_eq!(p.at, frame);
+        }
+        assert_eq!(p.tick(1.0, 9, 10.0), None);
+        p.tick(0.1, 21, 10.0);
+        assert_eq!(p.at, 9, "it goes on where it waited");
+        p.tick(0.0, 45, 10.0);
+        assert_eq!(
+            p.at, 21,
+            "where making is faster, it keeps near the live edge"
+        );
     }
 
     #[test]

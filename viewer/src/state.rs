@@ -19,6 +19,7 @@ use crate::memory::{Change, Errors, History, Sample};
 use crate::pictures::Gallery;
 use crate::play::Play;
 use crate::say;
+use crate::text::{NO_COMPARISON, NO_STEERING, NO_WAY_BACK, Pane};
 use crate::versus::{Cost, Report, Versus};
 use crate::worker::{Begun, Command, Made, Message, Reins, Split};
 
@@ -77,7 +78,7 @@ pub struct Shot {
     pub frame: Arc<Frame>,
     /// Where it was taken.
     pub pose: Pose,
-    /// What led there; `None` for given frames.
+    /// What led there; `None` for given frames and in films from text.
     pub step: Option<Step>,
     /// Widths at which the cache coded while it was made.
     pub widths: Widths,
@@ -127,8 +128,10 @@ pub struct Film {
     pub job: Job,
     /// Name of the model.
     pub model: String,
-    /// Latent frames made together.
+    /// Frames made together.
     pub chunk_frames: u32,
+    /// Pictures of a latent frame behind the first, which is one.
+    pub cell_frames: usize,
     /// Given frames at its beginning.
     pub given: usize,
     /// Frames.
@@ -166,12 +169,15 @@ impl Film {
 
     fn hold(&mut self, held: &[Held]) {
         self.slots = vec![Slot::Evicted; self.shots.len()];
+        // Pictures of so many latent frames.
+        let pictures = |latents: i64| match usize::try_from(latents) {
+            Ok(n @ 1..) => 1 + (n - 1) * self.cell_frames.max(1),
+            _ => 0,
+        };
         for h in held {
-            for f in h.frames.clone() {
-                if let Some(slot) = usize::try_from(f).ok().and_then(|f| self.slots.get_mut(f)) {
-                    *slot = h.bits.map_or(Slot::Page, Slot::Span);
-                }
-            }
+            let n = self.slots.len();
+            let shown = pictures(h.frames.start).min(n)..pictures(h.frames.end).min(n);
+            self.slots[shown].fill(h.bits.map_or(Slot::Page, Slot::Span));
         }
     }
 }
@@ -366,6 +372,8 @@ pub struct State {
     pub errors: Option<Errors>,
     /// It is asked for.
     measures: bool,
+    /// Prompts of films from text.
+    pub text: Pane,
     /// Widths of spans from now on.
     pub widths: Widths,
     /// What the next film would take.
@@ -433,6 +441,7 @@ impl State {
             kv: None,
             errors: None,
             measures: false,
+            text: Pane::default(),
             plan: None,
             planned: None,
             speed: Speed::default(),
@@ -466,18 +475,18 @@ impl State {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    pub(crate) fn command(&mut self, command: Command) {
         self.effects.push(Effect::Command(command));
     }
 
-    fn say(&mut self, text: impl Into<String>) {
+    pub(crate) fn say(&mut self, text: impl Into<String>) {
         self.note = Note {
             text: text.into(),
             warns: false,
         };
     }
 
-    fn warn(&mut self, text: impl Into<String>) {
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
         self.note = Note {
             text: text.into(),
             warns: true,
@@ -506,9 +515,9 @@ impl State {
 
     /// Asks for a plan of the next film where the settings have changed.
     pub fn replan(&mut self) {
-        if self.planned.as_ref() != Some(&self.job) {
-            self.planned = Some(self.job.clone());
-            let job = self.job.clone();
+        let job = self.job.outline();
+        if self.planned.as_ref() != Some(&job) {
+            self.planned = Some(job.clone());
             self.command(Command::Plan(job));
         }
     }
@@ -517,7 +526,12 @@ impl State {
     pub fn start(&mut self) {
         self.leave();
         self.job.widths = self.widths;
-        self.phase = Phase::Loading(0, self.job.given);
+        self.text.ask(&self.job);
+        let given = match self.job.text {
+            Some(_) => 0,
+            None => self.job.given,
+        };
+        self.phase = Phase::Loading(0, given);
         self.say("loading");
         let job = self.job.clone();
         self.command(Command::Start(job));
@@ -526,7 +540,7 @@ impl State {
     /// Makes the film at hand again: same settings, same seed.
     pub fn again(&mut self) {
         if !self.is_empty() {
-            self.job = self.film.job.clone();
+            self.job = self.same();
             self.widths = self.job.widths;
         }
         self.start();
@@ -555,6 +569,10 @@ impl State {
     }
 
     fn back_along(&mut self, frame: usize, lead: Vec<(Step, Widths)>) {
+        if self.is_text() {
+            self.warn(NO_WAY_BACK);
+            return;
+        }
         let keep = (frame + 1).clamp(self.film.given, self.len().max(self.film.given));
         let made = keep - self.film.given;
         let can = matches!(
@@ -622,7 +640,9 @@ impl State {
 
     /// Makes the same film beside it in half floats, or no more.
     pub fn toggle_compare(&mut self) {
-        if self.versus.take().is_some() {
+        if self.is_text() {
+            self.warn(NO_COMPARISON);
+        } else if self.versus.take().is_some() {
             self.command(Command::Compare(false));
         } else if self.film.made() > 0 {
             self.versus = Some(Versus::default());
@@ -649,12 +669,18 @@ impl State {
             0 => serde_json::Value::Null,
             n => n.into(),
         };
+        recipe.set("model", film.model.clone());
+        match &job.text {
+            Some(_) => self.text_recipe(&mut recipe),
+            None => {
+                recipe
+                    .set("film", job.film)
+                    .set("given_frames", film.given)
+                    .set("camera", film.camera());
+            }
+        }
         recipe
-            .set("model", film.model.clone())
-            .set("film", job.film)
-            .set("given_frames", film.given)
             .set("frames", film.made())
-            .set("camera", film.camera())
             .set("seed", job.seed)
             .set("steps", film.steps)
             .set("window", window)
@@ -787,6 +813,10 @@ impl State {
         if self.is_empty() {
             return;
         }
+        if self.is_text() {
+            self.warn(NO_STEERING);
+            return;
+        }
         self.steering = true;
         self.reins.steering.store(true, Ordering::Relaxed);
         self.play.live(self.len());
@@ -827,6 +857,9 @@ impl State {
 
     /// Saves the way so far as a camera file that `--camera` takes.
     pub fn save_path(&mut self) {
+        if self.is_text() {
+            return self.save_prompts();
+        }
         if self.film.made() == 0 {
             return;
         }
@@ -971,6 +1004,7 @@ impl State {
                 });
                 self.say(format!("new spans: {}", widths.name()));
             }
+            Message::Prompt(told) => self.told(told),
             Message::Finished => {
                 self.phase = Phase::Finished;
                 self.leave();
@@ -1015,6 +1049,7 @@ impl State {
             name: begun.film_name,
             model,
             chunk_frames: frames.div_ceil(chunks.max(1)),
+            cell_frames: begun.cell_frames,
             given: shots.len(),
             slots: vec![Slot::Page; shots.len()],
             shots,
@@ -1026,10 +1061,14 @@ impl State {
             pass: (0, steps),
         };
         self.films += 1;
+        self.text.begin();
         self.takes.clear();
         self.beside = None;
         self.cost = Cost::default();
         self.reach = None;
+        if self.is_text() && self.versus.take().is_some() {
+            self.command(Command::Compare(false));
+        }
         if let Some(v) = &mut self.versus {
             *v = Versus::default();
         }
@@ -1052,18 +1091,24 @@ impl State {
         }
         let n = made.frames.len();
         let first = self.film.shots.len();
-        for ((frame, pose, step), truth) in made.frames.into_iter().zip(made.truth) {
-            // None where the model's pictures are of another size than the world's.
-            let apart = quality::mse(&frame, &truth).ok();
-            let truth = apart.map(|mse| (truth, quality::psnr(mse)));
+        let is_walk = !self.is_text();
+        let truths = made.truth.into_iter().map(Some);
+        let truths = truths.chain(std::iter::repeat(None));
+        for ((frame, pose, step), truth) in made.frames.into_iter().zip(truths) {
+            let truth = truth.and_then(|truth| {
+                // None where the model's pictures are of another size than the world's.
+                let mse = quality::mse(&frame, &truth).ok()?;
+                Some((truth, quality::psnr(mse)))
+            });
             self.film.shots.push(Shot {
                 frame: Arc::new(frame),
                 pose,
-                step: Some(step),
+                step: is_walk.then_some(step),
                 widths: self.widths,
                 truth,
             });
         }
+        self.play.batch = n;
         let new = &self.film.shots[first..];
         let new: Vec<Arc<Frame>> = new.iter().map(|s| s.frame.clone()).collect();
         self.gallery.arrive(&new, made.pictures);

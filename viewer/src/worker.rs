@@ -19,6 +19,8 @@ use longtake::world::{self, OnWall, Path, Pose, SeedFilm, Step};
 use crate::fault::Fault;
 use crate::job::{Job, Widths};
 use crate::memory::Errors;
+use crate::text::Told;
+use crate::text_run::{self, TextRun};
 
 /// What the window asks for.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub enum Command {
     Bits(Widths),
     /// Go back to the first so many made frames, and on from there along these steps, each at these widths; after them as ever.
     BackTo(usize, Vec<(Step, Widths)>),
+    /// Another prompt for a film from text, from its next chunk on.
+    Prompt(String),
     /// Make the same film beside it with every span in half floats, or no more.
     Compare(bool),
     /// Compare spans that are coded from now on with what they were coded from, or no more.
@@ -72,6 +76,8 @@ pub enum Message {
     WentBack(usize, Vec<Held>),
     /// The widths of spans from now on, at so many made frames.
     Bits(Widths, usize),
+    /// What became of a prompt of a film from text.
+    Prompt(Told),
     /// The film is as long as planned.
     Finished,
     /// It stopped.
@@ -93,6 +99,8 @@ pub struct Begun {
     pub given: Vec<(Frame, Pose)>,
     /// Layers of the network.
     pub layers: u64,
+    /// Pictures of a latent frame behind the first, which is one.
+    pub cell_frames: usize,
 }
 
 /// A chunk and the figures after it.
@@ -100,7 +108,7 @@ pub struct Begun {
 pub struct Made {
     /// Made frames before it.
     pub first: usize,
-    /// Its pictures, with where they were taken and what led there.
+    /// Its pictures, with where they were taken and what led there; a film from text stands still.
     pub frames: Vec<(Frame, Pose, Step)>,
     /// The same on the device; `None` where it lends nothing to a window.
     pub pictures: Option<Pictures>,
@@ -247,21 +255,21 @@ pub fn tell(event: &Event, begun: Instant) {
 }
 
 /// Tells the window: a message, and that there is one.
-struct Out {
+pub(crate) struct Out {
     messages: SyncSender<Message>,
     wake: Box<dyn Fn() + Send>,
     json: Option<Instant>,
 }
 
 impl Out {
-    fn send(&self, message: Message) {
+    pub(crate) fn send(&self, message: Message) {
         // A window that is gone hears nothing; the thread ends when its commands end.
         let _ = self.messages.send(message);
         (self.wake)();
     }
 
     /// An event for programs, one JSON line.
-    fn event(&self, event: &Event) {
+    pub(crate) fn event(&self, event: &Event) {
         if let Some(begun) = self.json {
             tell(event, begun);
         }
@@ -295,6 +303,7 @@ impl Worker {
             select,
             reins: reins.clone(),
             run: None,
+            text: None,
             twin: None,
             compares: false,
             measures: false,
@@ -329,6 +338,8 @@ struct Engine {
     select: Select,
     reins: Arc<Reins>,
     run: Option<Run>,
+    /// A film from text in its place.
+    text: Option<TextRun>,
     /// The film in half floats that it is compared with.
     twin: Option<Twin>,
     /// There should be one.
@@ -389,17 +400,26 @@ impl Engine {
             Command::Start(job) => {
                 // The old film's memory first.
                 (self.run, self.twin, self.recovered) = (None, None, None);
-                self.run = Some(Run::start(&self.device, job, &self.out)?);
+                self.text = None;
+                match job.text {
+                    Some(_) => self.text = Some(TextRun::start(&self.device, job, &self.out)?),
+                    None => self.run = Some(Run::start(&self.device, job, &self.out)?),
+                }
                 self.making = true;
             }
             Command::Stop => self.making = false,
-            Command::Continue => self.making = self.run.is_some(),
+            Command::Continue => self.making = self.run.is_some() || self.text.is_some(),
             Command::Bits(widths) => {
                 if let Some(run) = &mut self.run {
                     run.set_bits(widths)?;
                     self.out.send(Message::Bits(widths, run.path.len()));
                 }
+                if let Some(text) = &mut self.text {
+                    text.set_bits(widths)?;
+                    self.out.send(Message::Bits(widths, text.made()));
+                }
             }
+            Command::Prompt(prompt) => self.set_prompt(&prompt)?,
             Command::BackTo(frames, lead) => {
                 let before = Use::of(&self.device);
                 if self.twin.as_mut().is_some_and(|t| !t.back_to(frames)) {
@@ -424,13 +444,32 @@ impl Engine {
             Command::Recover if self.device.is_lost() => self.recover()?,
             Command::Recover => {}
             Command::Device(select) => {
-                (self.run, self.twin) = (None, None);
+                (self.run, self.text, self.twin) = (None, None, None);
                 self.making = false;
                 self.device = Device::open(&select).map_err(|e| Fault::of(&e.into()))?;
                 self.select = select;
                 self.opened();
             }
         }
+        Ok(())
+    }
+
+    /// Sets another prompt; what is wrong with it is told, and the film goes on.
+    fn set_prompt(&mut self, prompt: &str) -> Result<(), Fault> {
+        let told = self
+            .text
+            .as_mut()
+            .map(|text| text.set_prompt(&self.device, prompt, &self.out));
+        let refused = match told {
+            Some(true) => return Ok(()),
+            Some(false) => {
+                self.recover()?;
+                "the graphics driver restarted while it was encoded; apply it again"
+            }
+            None => "there is no film from text to change",
+        };
+        let told = Told::Refused(Box::new(Fault::plain(refused)));
+        self.out.send(Message::Prompt(told));
         Ok(())
     }
 
@@ -464,6 +503,9 @@ impl Engine {
             }
             return Ok(());
         }
+        if self.text.is_some() {
+            return self.make_text();
+        }
         let Some(run) = &mut self.run else {
             self.making = false;
             return Ok(());
@@ -478,6 +520,28 @@ impl Engine {
             }
             Err(e) if is_loss(&e) && self.recovered != Some(run.path.len()) => self.recover()?,
             Err(e) => return Err(Fault::of(&e).at(run.path.len(), self.device.caps())),
+        }
+        Ok(())
+    }
+
+    fn make_text(&mut self) -> Result<(), Fault> {
+        let Some(text) = &mut self.text else {
+            return Ok(());
+        };
+        text.measure(self.measures, &self.out);
+        match text.make(&self.device, &self.out) {
+            Ok(Some(made)) => self.out.send(Message::Made(Box::new(made))),
+            Ok(None) => {
+                self.making = false;
+                self.out.send(Message::Finished);
+            }
+            Err(e) if is_loss(&e) && self.recovered != Some(text.made()) => self.recover()?,
+            Err(e) => {
+                let fault = Fault::of(&e).at(text.made(), self.device.caps());
+                // A session that failed goes no further.
+                self.text = None;
+                return Err(fault);
+            }
         }
         Ok(())
     }
@@ -513,6 +577,7 @@ impl Engine {
     /// Opens the device again and makes the film again up to its last finished chunk.
     fn recover(&mut self) -> Result<(), Fault> {
         let made = self.run.as_ref().map_or(0, |r| r.path.len());
+        let made = self.text.as_ref().map_or(made, TextRun::made);
         self.recovered = Some(made);
         self.twin = None;
         self.out.send(Message::Lost(made));
@@ -525,6 +590,9 @@ impl Engine {
             }
         })?;
         self.opened();
+        if let Some(text) = self.text.take() {
+            self.text = Some(text.again(&self.device, &self.out)?);
+        }
         if let Some(mut run) = run {
             run.is_dead = true;
             let lead = run.lead.clone().into();
@@ -535,7 +603,7 @@ impl Engine {
     }
 }
 
-fn is_loss(e: &rollout::Error) -> bool {
+pub(crate) fn is_loss(e: &rollout::Error) -> bool {
     matches!(e, rollout::Error::Gpu(gpu::Error::Lost { .. }))
 }
 
@@ -619,6 +687,9 @@ fn settle(job: &Job) -> Result<(ModelSource, SeedFilm, Walk, rollout::Config), F
 }
 
 fn plan(device: &Device, job: &Job) -> Result<Event, Fault> {
+    if let Some(text) = &job.text {
+        return text_run::plan(device, job, text);
+    }
     let (model, _, walk, config) = settle(job)?;
     Session::preview_open(device, &model, &walk.into(), job.most, &config)
         .map_err(|e| Fault::of(&e))
@@ -669,6 +740,7 @@ impl Run {
                 .map(|(f, p)| (f.clone(), *p))
                 .collect(),
             layers: run.layers,
+            cell_frames: 1,
         })));
         Ok(run)
     }
@@ -968,7 +1040,7 @@ fn on_device(session: &Session) -> Option<Pictures> {
 }
 
 /// The ledger while a session is busy.
-fn memory(device: &Device) -> MemoryUse {
+pub(crate) fn memory(device: &Device) -> MemoryUse {
     let l = device.ledger();
     MemoryUse {
         weights_bytes: l.bytes(Purpose::Weights),
@@ -999,7 +1071,7 @@ fn own(device: &Device, other: Use) -> MemoryUse {
 }
 
 /// Main memory that this process holds, on Linux.
-fn main_bytes() -> Option<u64> {
+pub(crate) fn main_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;

@@ -3,6 +3,7 @@
 //! `UPDATE_SNAPSHOTS=1` writes the pictures. They need an adapter; without one they are skipped, and under
 //! `LONGTAKE_REQUIRE_GPU=1` that is a failure. The keyboard needs none.
 
+#[expect(dead_code, reason = "each test takes its part")]
 mod support;
 
 use std::sync::atomic::Ordering;

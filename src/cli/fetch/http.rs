@@ -7,7 +7,7 @@ use std::time::Duration;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
-use super::super::store::{self, hub_home, is_name, var};
+use super::super::store::{self, hub_home, var};
 use longtake::model::preset::{ModelFile, Source};
 
 /// Redirects in a row.
@@ -173,7 +173,8 @@ impl Web {
             Ok((answer, is_known))
         })?;
         if is_hub {
-            let name = |value: &Option<String>| value.as_deref().is_some_and(is_name);
+            let name =
+                |value: &Option<String>| value.as_deref().is_some_and(longtake::store::is_name);
             if !name(&facts.commit) || !name(&facts.etag) {
                 return Err(HttpError::Final(format!(
                     "{} does not say which revision or which checksum the file has; check HF_ENDPOINT",

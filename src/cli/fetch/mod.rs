@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use longtake::model::preset::{ModelFile, Part, Preset, Source};
+use longtake::store::Store;
 use longtake::weights::Weights;
 use serde_json::json;
 
@@ -18,7 +19,7 @@ use self::bar::Bar;
 use self::http::{Facts, HttpError, Web};
 use super::args::{FetchArgs, Voice};
 use super::fault::Fault;
-use super::store::Store;
+use super::store;
 use super::{models, say};
 
 pub(super) use self::bar::megabytes;
@@ -207,7 +208,8 @@ fn fetch(web: &Web, store: &Store, one: &Missing, bar: &mut Bar) -> anyhow::Resu
         (file.source, &facts.etag, &facts.commit)
     {
         let repo = store.repo(&file.repo);
-        repo.publish(etag, commit, &file.path)
+        let links = !store::is_set("HF_HUB_DISABLE_SYMLINKS");
+        repo.publish(etag, commit, &file.path, links)
             .with_context(|| format!("cannot put {} into the cache", file.path))?;
     }
     Ok(())

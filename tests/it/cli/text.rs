@@ -1,72 +1,20 @@
 //! Films from text by the real binary: a model folder of two blocks with its own text encoder, tokenizer and decoder.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use longtake::text::Tokenizer;
-use longtake::weights::{Dtype, Existing, Planned, Weights, Writer};
 use serde_json::Value;
 
 use super::{Outcome, Scratch, device, has, json, probe};
+use crate::support::toy;
 
 const PROMPT: &str = "A cat walks on the grass.";
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/fixtures/selfforcing"
-    ))
-    .join(name)
-}
 
 /// A scratch folder with the model in `tiny/`.
 fn scratch() -> Scratch {
     let scratch = Scratch::new();
-    let folder = scratch.path("tiny");
-    fs::create_dir(&folder).unwrap();
-    for (from, to) in [
-        ("config.json", "config.json"),
-        ("weights_dit.safetensors", "generator.safetensors"),
-        ("weights_taehv.safetensors", "taehv.safetensors"),
-        ("weights_vae.safetensors", "vae.safetensors"),
-        ("tokenizer/spiece.model", "spiece.model"),
-    ] {
-        fs::copy(fixture(from), folder.join(to)).unwrap();
-    }
-    encoder(&folder.join("text_encoder.safetensors"));
+    toy::write(&scratch.path("tiny"));
     scratch
-}
-
-/// The encoder with as many rows as the tokenizer has pieces, its own rows over and over.
-fn encoder(path: &Path) {
-    let weights = Weights::open(&fixture("weights_t5.safetensors")).unwrap();
-    let tokenizer = Tokenizer::open(&fixture("tokenizer/spiece.model")).unwrap();
-    let table = "token_embedding.weight";
-    let tensors: Vec<(Planned, Vec<f32>)> = weights
-        .names()
-        .map(|name| {
-            let view = weights.get(name).unwrap();
-            let (mut shape, mut values) = (view.shape().to_vec(), view.to_f32().unwrap());
-            if name == table {
-                let n = tokenizer.n_pieces() * shape[1];
-                values = values.iter().copied().cycle().take(n).collect();
-                shape[0] = tokenizer.n_pieces();
-            }
-            let planned = Planned {
-                name: name.to_owned(),
-                dtype: Dtype::F32,
-                shape,
-            };
-            (planned, values)
-        })
-        .collect();
-    let planned: Vec<Planned> = tensors.iter().map(|(p, _)| p.clone()).collect();
-    let mut writer = Writer::create(path, Existing::Keep, &[].into(), &planned).unwrap();
-    for (planned, values) in &tensors {
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        writer.write(&planned.name, 0, &bytes).unwrap();
-    }
-    writer.finish().unwrap();
 }
 
 fn shader_cache() -> Option<PathBuf> {
@@ -428,8 +376,8 @@ fn flags_of_the_other_kind_of_model_are_refused_by_name() {
             "says its own sizes",
         ),
         (
-            vec!["-m", "tiny", PROMPT, "--view"],
-            "--view shows demo worlds only",
+            vec!["-m", "tiny", PROMPT, "--view", "--save-embeddings", "a"],
+            "--view does not go with --save-embeddings",
         ),
         (
             vec!["-m", "tiny", PROMPT, "--window", "3", "--sink", "1"],

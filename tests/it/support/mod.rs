@@ -1,5 +1,7 @@
 //! What the tests share: devices, test values, guarded outputs, and the comparison of a device with the CPU twins.
 
+pub mod toy;
+
 use std::sync::OnceLock;
 
 use bytemuck::Pod;

@@ -7,6 +7,9 @@ use egui::{Rect, RichText, Sense, TextStyle, Ui, UiBuilder, vec2};
 
 /// The card over the dimmed still.
 pub fn show(ui: &mut Ui, s: &mut State) {
+    if s.job.text.is_some() {
+        return super::prompt::first(ui, s);
+    }
     let area = ui.max_rect();
     let size = vec2(
         480.0f32.min(area.width() - 24.0),

@@ -8,6 +8,7 @@ pub mod first;
 pub mod graph;
 pub mod keys;
 pub mod memory;
+pub mod prompt;
 pub mod settings;
 pub mod statistics;
 pub mod status;
@@ -59,6 +60,12 @@ pub fn show(ui: &mut Ui, s: &mut State, secs: f64) {
             .exact_size(if narrow { 108.0 } else { 176.0 })
             .frame(panel)
             .show(ui, |ui| timeline::show(ui, s, narrow));
+    }
+    if !bare && s.show.panels && prompt::is_shown(s) {
+        Panel::bottom("prompt")
+            .exact_size(prompt::HEIGHT)
+            .frame(panel)
+            .show(ui, |ui| prompt::show(ui, s));
     }
     if !bare && s.show.panels {
         if s.show.settings && !narrow {

@@ -16,15 +16,22 @@ pub fn show(ui: &mut Ui, s: &mut State) {
         .show(ui, |ui| {
             ui.add_space(10.0);
             title(ui, "Next film", "");
-            model(ui, s);
-            // The first ones are built in, every other number draws a world of its own.
-            let mut film = s.job.film as u64;
-            number(ui, "World", &mut film, 0..=u64::from(u32::MAX), "");
-            s.job.film = film as usize;
+            super::prompt::model(ui, s);
+            match s.job.text {
+                Some(_) => super::prompt::rows(ui, s),
+                None => {
+                    // The first ones are built in, every other number draws a world of its own.
+                    let mut film = s.job.film as u64;
+                    number(ui, "World", &mut film, 0..=u64::from(u32::MAX), "");
+                    s.job.film = film as usize;
+                }
+            }
             number(ui, "Seed", &mut s.job.seed, 0..=u64::from(u32::MAX), "");
-            let mut given = s.job.given as u64;
-            number(ui, "Given", &mut given, 1..=96, " frames");
-            s.job.given = given as usize;
+            if s.job.text.is_none() {
+                let mut given = s.job.given as u64;
+                number(ui, "Given", &mut given, 1..=96, " frames");
+                s.job.given = given as usize;
+            }
             let mut most = s.job.most as u64;
             number(ui, "Length at most", &mut most, 1..=28_800, " frames");
             s.job.most = most as usize;
@@ -58,7 +65,10 @@ pub fn show(ui: &mut Ui, s: &mut State) {
             divider(ui);
             theme(ui);
             divider(ui);
-            path(ui, s);
+            match s.is_text() {
+                true => super::prompt::so_far(ui, s),
+                false => path(ui, s),
+            }
             divider(ui);
             ui.horizontal(|ui| {
                 if Press::word("New film").key("Ctrl N").show(ui).clicked() {
@@ -74,40 +84,6 @@ pub fn show(ui: &mut Ui, s: &mut State) {
             });
             ui.add_space(10.0);
         });
-}
-
-/// The built-in model, or a folder that is typed.
-fn model(ui: &mut Ui, s: &mut State) {
-    let mut folder = s.job.model.is_some();
-    line(ui, "Model", |ui| {
-        ComboBox::from_id_salt("model")
-            .width(140.0)
-            .selected_text(if folder {
-                "a folder"
-            } else {
-                "rooms (built in)"
-            })
-            .show_ui(ui, |ui| {
-                ui.selectable_value(&mut folder, false, "rooms (built in)");
-                ui.selectable_value(&mut folder, true, "a folder");
-            })
-            .response
-            .accessible_name("Model");
-    });
-    if !folder {
-        s.job.model = None;
-        return;
-    }
-    let mut text = s
-        .job
-        .model
-        .as_ref()
-        .map_or(String::new(), |p| p.display().to_string());
-    let edit =
-        egui::TextEdit::singleline(&mut text).hint_text("with config.json and weights.safetensors");
-    ui.add_sized([232.0, 24.0], edit)
-        .accessible_name("Folder of the model");
-    s.job.model = Some(text.into());
 }
 
 /// Colours of the window.
@@ -138,7 +114,7 @@ fn theme(ui: &mut Ui) {
 }
 
 /// A name and its control in fixed columns.
-fn line(ui: &mut Ui, name: &str, control: impl FnOnce(&mut Ui)) {
+pub(super) fn line(ui: &mut Ui, name: &str, control: impl FnOnce(&mut Ui)) {
     let t = tokens::of(ui);
     ui.horizontal(|ui| {
         ui.set_min_height(24.0);

@@ -26,6 +26,17 @@ pub fn show(ui: &mut Ui, s: &State, narrow: bool) {
         );
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let hints: &[(&str, &str)] = match (s.phase == Phase::Empty, narrow) {
+                (true, _) if s.job.text.is_some() => &[
+                    ("?", "all keys"),
+                    ("F2", "settings"),
+                    ("Ctrl Enter", "start the film"),
+                ],
+                (false, _) if s.is_text() || s.is_empty() && s.job.text.is_some() => &[
+                    ("?", "all keys"),
+                    ("I", "statistics"),
+                    ("Ctrl Enter", "apply the prompt"),
+                    ("Space", "play"),
+                ],
                 (true, _) => &[("?", "all keys"), ("F2", "settings"), ("Enter", "walk")],
                 (false, true) => &[("?", "all keys"), ("Enter", "steer"), ("Space", "play")],
                 (false, false) => &[

@@ -126,10 +126,15 @@ fn buttons(ui: &mut Ui, s: &mut State, narrow: bool) {
     let undo = Press {
         icon: Some(Icon::Undo),
         bare: narrow,
-        enabled: s.film.made() > 1 && !matches!(s.phase, Phase::GoingBack(..) | Phase::Loading(..)),
+        enabled: s.film.made() > 1
+            && !s.is_text()
+            && !matches!(s.phase, Phase::GoingBack(..) | Phase::Loading(..)),
         ..Press::word("Undo frame").key("Ctrl Z")
     };
-    let tip = "Goes back a frame, and on from there another way; this one is kept as a take";
+    let tip = match s.is_text() {
+        true => crate::text::NO_WAY_BACK,
+        false => "Goes back a frame, and on from there another way; this one is kept as a take",
+    };
     if undo.show(ui).on_hover_text(tip).clicked() {
         s.undo();
     }
@@ -220,6 +225,7 @@ fn strip(ui: &mut Ui, s: &mut State, narrow: bool) {
         takes(ui, s, &strip, row, t);
     }
     marks(ui.painter(), s, &strip, well, t);
+    super::prompt::marks(ui, s, |frame| strip.x(frame), well, strip.takes);
     heads(ui, s, &strip, well, t);
     let at = s.play.at;
     let slot = s.film.slots.get(at).copied().unwrap_or(Slot::Evicted);
@@ -316,13 +322,15 @@ fn thumbs(ui: &Ui, s: &mut State, strip: &Strip, row: Rect) {
         .painter()
         .with_clip_rect(Rect::from_min_max(row.min, pos2(end, row.bottom())));
     let mut x = row.left();
+    let [w, h] = s.film.size.map(|side| side.max(1) as f32);
+    let wide = (row.height() * w / h).round().clamp(16.0, 240.0);
     while x < end {
         // The frame in the middle of the thumbnail, so that it says what lies below it.
-        let frame = strip.frame((x + 32.0).min(end)).min(n - 1);
+        let frame = strip.frame((x + wide / 2.0).min(end)).min(n - 1);
         let shot = &s.film.shots[frame];
-        let rect = Rect::from_min_size(pos2(x, row.top()), vec2(64.0, 48.0));
+        let rect = Rect::from_min_size(pos2(x, row.top()), vec2(wide, row.height()));
         s.gallery.paint(&p, &shot.frame, rect, Color32::WHITE);
-        x += 65.0;
+        x += wide + 1.0;
     }
 }
 
@@ -576,11 +584,13 @@ fn pointer(ui: &mut Ui, s: &mut State, strip: &Strip, response: &egui::Response)
             })
             .small(),
         );
-        let can = frame + 1 >= given && frame + 1 < n;
-        if ui
-            .add_enabled(can, egui::Button::new("Go on from here (keeps this take)"))
-            .clicked()
-        {
+        let can = frame + 1 >= given && frame + 1 < n && !s.is_text();
+        let go_on = ui.add_enabled(can, egui::Button::new("Go on from here (keeps this take)"));
+        let go_on = match s.is_text() {
+            true => go_on.on_disabled_hover_text(crate::text::NO_WAY_BACK),
+            false => go_on,
+        };
+        if go_on.clicked() {
             s.back_to(frame);
             ui.close();
         }
@@ -589,7 +599,11 @@ fn pointer(ui: &mut Ui, s: &mut State, strip: &Strip, response: &egui::Response)
             s.save_frame();
             ui.close();
         }
-        if ui.button("Copy pose").clicked() {
+        let pose = ui.add_enabled(!s.is_text(), egui::Button::new("Copy pose"));
+        if pose
+            .on_disabled_hover_text(crate::text::NO_STEERING)
+            .clicked()
+        {
             let p = s.film.shots[frame].pose;
             ui.ctx().copy_text(format!("x {} y {} k {}", p.x, p.y, p.k));
             ui.close();
@@ -606,15 +620,19 @@ fn pointer(ui: &mut Ui, s: &mut State, strip: &Strip, response: &egui::Response)
             let given = frame < s.film.given;
             let (x, y) = shot.pose.cells();
             let time = s.film.time(frame);
+            let place = match s.text.at(frame).filter(|_| s.is_text()) {
+                Some(mark) => format!("under: {}", mark.short()),
+                None => format!(
+                    "{x:.2}, {y:.2} cells, heading {:.1}°",
+                    f64::from(shot.pose.k) * 22.5
+                ),
+            };
             let mut lines = vec![
                 match given {
                     true => format!("given frame {}", frame + 1),
                     false => format!("frame {} · {}", frame - s.film.given, say::clock(time)),
                 },
-                format!(
-                    "{x:.2}, {y:.2} cells, heading {:.1}°",
-                    f64::from(shot.pose.k) * 22.5
-                ),
+                place,
                 format!("in the cache: {}", slot.name()),
             ];
             if let Some(step) = shot.step {

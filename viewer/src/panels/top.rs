@@ -56,10 +56,13 @@ pub fn show(ui: &mut Ui, s: &mut State, narrow: bool) {
             let compare = Press {
                 icon: Some(Icon::Compare),
                 on: s.versus.is_some(),
-                enabled: s.film.made() > 0,
+                enabled: s.film.made() > 0 && !s.is_text(),
                 ..press(Press::word("Compare").key("C"), narrow)
             };
-            let tip = "This film beside the same one in 16 bit, with their difference";
+            let tip = match s.is_text() {
+                true => crate::text::NO_COMPARISON,
+                false => "This film beside the same one in 16 bit, with their difference",
+            };
             if compare.show(ui).on_hover_text(tip).clicked() {
                 s.toggle_compare();
             }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use longtake::cache::{Held, KvFigures};
 use longtake::rollout::event::{Event, MemoryUse, Offload};
 use longtake::rollout::{Drift, Look};
-use longtake::world::SeedFilm;
+use longtake::world::{Action, Pose, SeedFilm};
 use longtake_viewer::job::{Job, Width, Widths};
 use longtake_viewer::memory::Errors;
 use longtake_viewer::state::State;
+use longtake_viewer::text::{Mark, Told};
 use longtake_viewer::worker::{Begun, Compared, Made, Message, Reins, Split};
 
 /// Bytes of a frame in 16 bit: 48 tokens, 4 heads of 64, K and V, 6 layers.
@@ -89,6 +90,7 @@ fn begin(s: &mut State) -> SeedFilm {
         plan: plan(&s.job),
         given: (0..s.job.given).map(own).collect(),
         layers: LAYERS,
+        cell_frames: 1,
     })));
     film
 }
@@ -284,4 +286,154 @@ fn memory(kv: &KvFigures) -> MemoryUse {
         + m.scratch_bytes
         + m.viewer_bytes;
     m
+}
+
+/// What the film from text shows at first.
+pub const FIRST: &str = "A red fox trots through deep snow between birches, the camera beside it";
+/// What it shows from its third chunk on.
+pub const SECOND: &str = "The fox stops and listens; evening light";
+/// Bytes of a latent frame of the film from text in 16 bit.
+const LATENT: u64 = 24 << 20;
+
+/// A window with a film from text to be made, and a plan of it.
+pub fn text_empty() -> State {
+    let mut s = empty();
+    s.choose_model(Some("self-forcing"));
+    s.replan();
+    s.effects.clear();
+    s.hear(Message::Planned(Box::new(Ok(text_plan(&s.job)))));
+    s
+}
+
+fn text_plan(job: &Job) -> Event {
+    let Event::Plan { device, tier, .. } = plan(job) else {
+        unreachable!("a plan is a plan")
+    };
+    Event::Plan {
+        model: "self-forcing".into(),
+        device,
+        tier,
+        seed: job.seed,
+        frames: 81,
+        given_frames: 0,
+        chunks: 7,
+        width: 832,
+        height: 480,
+        fps: 16,
+        steps: 4,
+        window: None,
+        sink: 0,
+        kv: Some("int4".into()),
+        planned: MemoryUse {
+            weights_bytes: 2_838_000_000,
+            peak_device_bytes: 4_400_000_000,
+            ..MemoryUse::default()
+        },
+        offload: Offload::default(),
+    }
+}
+
+/// A film from text of so many chunks; its prompt changes with the third. The pictures are an embedded walk's.
+pub fn text_running(chunks: usize) -> State {
+    let mut s = text_empty();
+    if let Some(text) = &mut s.job.text {
+        text.prompt = FIRST.into();
+    }
+    s.start();
+    s.effects.clear();
+    let film = SeedFilm::load(0).expect("it is embedded");
+    let mut told = text_plan(&s.job);
+    if let Event::Plan { width, height, .. } = &mut told {
+        (*width, *height) = (64, 48);
+    }
+    s.hear(Message::Begun(Box::new(Begun {
+        job: s.job.clone(),
+        film_name: "self-forcing".into(),
+        plan: told,
+        given: Vec::new(),
+        layers: 30,
+        cell_frames: 4,
+    })));
+    for chunk in 0..chunks {
+        let (first, n) = match chunk {
+            0 => (0, 9),
+            n => (12 * n - 3, 12),
+        };
+        let prompt = match chunk {
+            0 => Some(FIRST),
+            2 => Some(SECOND),
+            _ => None,
+        };
+        if let Some(prompt) = prompt {
+            if chunk > 0 {
+                if let Some(text) = &mut s.job.text {
+                    text.prompt = prompt.into();
+                }
+                s.apply();
+                s.effects.clear();
+                s.hear(Message::Prompt(Told::Encoding));
+                s.hear(Message::Prompt(Told::Set {
+                    frame: first,
+                    prompt: prompt.into(),
+                }));
+            }
+            s.hear(Message::Prompt(Told::InForce(Mark {
+                frame: first,
+                chunk: chunk as u32,
+                prompt: prompt.into(),
+            })));
+        }
+        let latents = 3 * (chunk as i64 + 1);
+        let held: Vec<Held> = (0..=chunk as i64)
+            .map(|c| Held {
+                frames: 3 * c..3 * c + 3,
+                bits: (c > 0 && c < chunk as i64).then_some([4, 4]),
+            })
+            .collect();
+        let coded = held.iter().filter(|h| h.bits.is_some()).count() as u64 * 3;
+        let exact = latents as u64 - coded;
+        let mut kv = KvFigures {
+            exact_frames: exact,
+            coded_frames: coded,
+            exact_bytes: exact * LATENT,
+            coded_bytes: coded * LATENT * 43 / 160,
+            half_bytes: latents as u64 * LATENT,
+            spans_coded: coded / 3,
+            encode_ms_per_span: 41.0,
+            ..KvFigures::default()
+        };
+        for t in [&mut kv.k, &mut kv.v] {
+            t.coded.codes = coded * LATENT / 4 / 2 / 30;
+            t.coded.scales = coded * LATENT / 64 / 2 / 30;
+        }
+        kv.ratio = kv.half_bytes as f64 / (kv.exact_bytes + kv.coded_bytes) as f64;
+        kv.bits_per_element = 16.0 / kv.ratio;
+        let mut memory = memory(&kv);
+        memory.weights_bytes = 2_838_000_000;
+        memory.device_bytes += 2_838_000_000 - 9_243_392;
+        let picture = |i: usize| film.frames[i % film.frames.len()].clone();
+        s.hear(Message::Made(Box::new(Made {
+            first,
+            frames: (first..first + n)
+                .map(|i| (picture(i), Pose::default(), Action::Stay.into()))
+                .collect(),
+            pictures: None,
+            truth: Vec::new(),
+            split: Split {
+                denoise: 2.9,
+                cache: 0.7,
+                encode: 0.04,
+                total: 4.1,
+            },
+            memory,
+            other: 0,
+            kv,
+            held,
+            drift: Vec::new(),
+            errors: None,
+            main_bytes: Some(812 << 20),
+            undo_bytes: 0,
+        })));
+    }
+    s
 }

@@ -6,17 +6,16 @@ use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use longtake::cache::Policy;
-use longtake::model::config::DitConfig;
-use longtake::model::preset::{ModelFile, Part, Preset};
-use longtake::text::Tokenizer;
-use longtake::weights::Weights;
-
-use crate::cli::args::DecoderArg;
-use crate::cli::fault::Fault;
-use crate::cli::models;
-use crate::cli::store::{self, Store};
+use super::{Error, Store, in_folder};
+use crate::cache::Policy;
+use crate::decode::{DecoderSource, WanOptions};
+use crate::model::Lora;
+use crate::model::config::{Cross, DitConfig};
+use crate::model::preset::{ModelFile, Part, Preset};
+use crate::ops::WeightFormat;
+use crate::rollout::{self, ModelSource};
+use crate::text::Tokenizer;
+use crate::weights::Weights;
 
 /// Endings of files of weights, the best one first.
 const WEIGHTS: [&str; 3] = ["safetensors", "pt", "pth"];
@@ -29,32 +28,66 @@ const SAMPLE: u64 = 1 << 20;
 
 /// A text model, as far as its files are here.
 #[derive(Debug)]
-pub(super) struct Found {
+pub struct Found {
     /// Name shown to people and stored in recipes.
-    pub(super) name: String,
+    pub name: String,
     /// The preset that it is run by; none for a folder that says its own sizes.
-    pub(super) preset: Option<&'static Preset>,
-    pub(super) config: DitConfig,
+    pub preset: Option<&'static Preset>,
+    /// Sizes and sampler.
+    pub config: DitConfig,
     /// What attention sees, and how.
-    pub(super) policy: Policy,
+    pub policy: Policy,
     /// Parts of a checkpoint that may hold the network.
-    pub(super) parts: Vec<String>,
-    pub(super) generator: Option<PathBuf>,
+    pub parts: Vec<String>,
+    /// The network.
+    pub generator: Option<PathBuf>,
     /// A change of the network's weights, where the preset has one.
-    pub(super) lora: Option<PathBuf>,
-    pub(super) encoder: Option<PathBuf>,
-    pub(super) tokenizer: Option<PathBuf>,
-    pub(super) taehv: Option<PathBuf>,
-    pub(super) vae: Option<PathBuf>,
+    pub lora: Option<PathBuf>,
+    /// The text encoder.
+    pub encoder: Option<PathBuf>,
+    /// The tokenizer.
+    pub tokenizer: Option<PathBuf>,
+    /// The tiny decoder.
+    pub taehv: Option<PathBuf>,
+    /// Wan's decoder.
+    pub vae: Option<PathBuf>,
     /// What the encoder is called where encoded prompts are kept.
-    pub(super) encoder_name: String,
-    /// What the user should hear.
-    pub(super) note: Option<String>,
+    pub encoder_name: String,
+    /// The file that no preset knows by name, and is run as a guess.
+    pub guess: Option<PathBuf>,
 }
 
-/// What `--model` names.
+/// What makes pictures of a text model's latents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Decoding {
+    /// The tiny decoder.
+    #[default]
+    Taehv,
+    /// Wan's own.
+    Wan,
+}
+
+impl Decoding {
+    /// Its name, as flags and recipes take it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Decoding::Taehv => "taehv",
+            Decoding::Wan => "wan",
+        }
+    }
+
+    /// What its file is called among a model's.
+    fn part(self) -> &'static str {
+        match self {
+            Decoding::Taehv => "taehv",
+            Decoding::Wan => "vae",
+        }
+    }
+}
+
+/// What a model's name or path stands for.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::cli) enum Named {
+pub enum Named {
     /// A published model.
     Preset(&'static Preset),
     /// A folder with published files, and the preset that they are of.
@@ -67,7 +100,7 @@ pub(in crate::cli) enum Named {
 
 impl Named {
     /// The text model called `name`; none where it is a demo world or nothing at all.
-    pub(in crate::cli) fn of(name: &str) -> Option<Named> {
+    pub fn of(name: &str) -> Option<Named> {
         if let Some(preset) = Preset::named(name) {
             return Some(Named::Preset(preset));
         }
@@ -77,7 +110,7 @@ impl Named {
             return WEIGHTS.contains(&ending).then_some(Named::File(path));
         }
         let has = |preset: &&Preset| {
-            generator(preset).is_some_and(|file| store::in_folder(&path, file).is_some())
+            generator(preset).is_some_and(|file| in_folder(&path, file).is_some())
         };
         if let Some(preset) = Preset::all().iter().find(has) {
             return Some(Named::Snapshot(path, preset));
@@ -87,89 +120,62 @@ impl Named {
         is_text.then_some(Named::Folder(path))
     }
 
-    /// Its files and sizes. `preset`: how weights without a name are run.
+    /// Its files and sizes. `preset`: how weights without a name are run; one that goes by its own name and a folder that says
+    /// its own sizes take none. `store`: where files are looked for beside what the name says.
     ///
     /// # Errors
-    /// A preset that there is not or that this version cannot run, a config that makes no network.
-    pub(super) fn find(
+    /// A folder whose config is missing or makes no network.
+    pub fn find(
         &self,
-        preset: Option<&str>,
-        comfyui: Option<PathBuf>,
-    ) -> anyhow::Result<Found> {
-        let asked = preset.map(models::preset).transpose()?;
-        if let (Some(asked), Named::Preset(own)) = (asked, self)
-            && asked != *own
-        {
-            return Err(Fault::Usage(format!(
-                "--model {} and --preset {} are two models; give one of them",
-                own.name, asked.name
-            ))
-            .into());
-        }
+        preset: Option<&'static Preset>,
+        store: Option<&Store>,
+    ) -> Result<Found, Error> {
+        let stored = |file: &ModelFile| store?.find(file);
         match self {
-            Named::Preset(preset) => {
-                let store = models::store(comfyui)?;
-                published(preset, preset.name.clone(), |file| store.find(file))
-            }
+            Named::Preset(preset) => published(preset, preset.name.clone(), stored),
             Named::Snapshot(folder, own) => {
-                let store = Store::from_env(comfyui);
-                published(asked.unwrap_or(own), name_of(folder), |file| {
-                    let here = store::in_folder(folder, file);
-                    here.or_else(|| store.as_ref()?.find(file))
-                })
+                let near = |file: &ModelFile| in_folder(folder, file).or_else(|| stored(file));
+                published(preset.unwrap_or(own), name_of(folder), near)
             }
             Named::File(path) => {
-                let store = Store::from_env(comfyui);
                 let folder = path.parent().unwrap_or(Path::new("."));
                 let known = || Preset::all().iter().find(|p| is_generator(p, path));
-                let preset = match asked.or_else(known) {
-                    Some(preset) => preset,
-                    None => models::preset(USUAL)?,
+                let asked = preset.or_else(known);
+                let usual = || Preset::all().iter().find(|p| p.name == USUAL);
+                let Some(preset) = asked.or_else(usual) else {
+                    return Err(Error::NotHere(format!("there is no preset {USUAL}")));
                 };
                 let mut found = published(preset, name_of(path), |file| match file.part {
                     Part::Generator => Some(path.clone()),
-                    _ => store::in_folder(folder, file).or_else(|| store.as_ref()?.find(file)),
+                    _ => in_folder(folder, file).or_else(|| stored(file)),
                 })?;
-                if asked.is_none() && known().is_none() {
-                    found.note = Some(format!(
-                        "no preset knows {path:?} by name; it is run as {USUAL}, --preset says otherwise"
-                    ));
-                }
+                found.guess = asked.is_none().then(|| path.clone());
                 Ok(found)
             }
-            Named::Folder(folder) => {
-                if let Some(asked) = asked {
-                    return Err(Fault::Usage(format!(
-                        "--preset {}: {folder:?} says its own sizes and steps in config.json",
-                        asked.name
-                    ))
-                    .into());
-                }
-                own(folder)
-            }
+            Named::Folder(folder) => own(folder),
         }
     }
 }
 
 impl Found {
     /// The file of a decoder.
-    pub(super) fn decoder(&self, decoder: DecoderArg) -> &Option<PathBuf> {
+    pub fn decoder(&self, decoder: Decoding) -> &Option<PathBuf> {
         match decoder {
-            DecoderArg::Taehv => &self.taehv,
-            DecoderArg::Wan => &self.vae,
+            Decoding::Taehv => &self.taehv,
+            Decoding::Wan => &self.vae,
         }
     }
 
     /// Refuses what is not whole: names what is missing and how to get it.
     ///
     /// # Errors
-    /// [`Fault::NotFetched`] if anything is.
-    pub(super) fn check(
+    /// [`Error::NotHere`] if anything is.
+    pub fn check(
         &self,
-        decoder: DecoderArg,
+        decoder: Decoding,
         needs_tokenizer: bool,
         needs_encoder: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         let parts = [
             (true, &self.generator, "generator"),
             (
@@ -190,7 +196,7 @@ impl Found {
             return Ok(());
         }
         let name = &self.name;
-        Err(Fault::NotFetched(match self.preset {
+        Err(Error::NotHere(match self.preset {
             Some(preset) => {
                 let files: Vec<String> = missing
                     .iter()
@@ -227,6 +233,73 @@ fn has_network(folder: &Path) -> bool {
     json.is_ok_and(|json| json.get("dit").is_some())
 }
 
+impl Found {
+    /// The width of an encoded prompt's rows, and how many of them the network takes.
+    ///
+    /// # Errors
+    /// A network that takes no text.
+    pub fn text_sizes(&self) -> Result<(usize, usize), Error> {
+        match self.config.cross {
+            Cross::Separate { text_dim, text_len } => Ok((text_dim as usize, text_len as usize)),
+            _ => Err(Error::NoText(self.name.clone())),
+        }
+    }
+
+    /// The network, as large as `config` says, and the decoder, held to their names and sizes.
+    ///
+    /// # Errors
+    /// A file that is not here, damaged, or of another model.
+    pub fn open(
+        &self,
+        config: DitConfig,
+        decoder: Decoding,
+        format: WeightFormat,
+    ) -> Result<ModelSource, Error> {
+        let (Some(generator), Some(path)) = (&self.generator, self.decoder(decoder)) else {
+            return Err(Error::NotHere(format!("{} is not whole here", self.name)));
+        };
+        let network = Error::weights("the network");
+        let parts: Vec<&str> = self.parts.iter().map(String::as_str).collect();
+        let weights = Weights::open_part(generator, &parts).map_err(&network)?;
+        weights
+            .check(config.family.name(), &config.tensors())
+            .map_err(&network)?;
+        let pictures = Weights::open(path).map_err(Error::weights("the decoder"))?;
+        let decoder = match decoder {
+            Decoding::Taehv => DecoderSource::Taehv(pictures),
+            Decoding::Wan => {
+                let options = WanOptions {
+                    format,
+                    ..WanOptions::default()
+                };
+                DecoderSource::Wan(pictures, options)
+            }
+        };
+        decoder.shape().map_err(|why| Error::Model {
+            what: "the decoder",
+            source: Box::new(rollout::Error::from(why)),
+        })?;
+        let lora = self.preset.and_then(|preset| preset.lora.as_ref());
+        let lora = match (lora, &self.lora) {
+            (Some(change), Some(path)) => {
+                let opened = Lora::open(path, &config, change);
+                Some(opened.map_err(|why| Error::Model {
+                    what: "the preset's change of weights",
+                    source: Box::new(rollout::Error::from(why)),
+                })?)
+            }
+            _ => None,
+        };
+        Ok(ModelSource {
+            name: self.name.clone(),
+            config,
+            weights,
+            lora,
+            decoder,
+        })
+    }
+}
+
 /// Name of the preset's file for a part.
 fn file_of(preset: &Preset, part: &str) -> &'static str {
     let is_it = |file: &&ModelFile| match part {
@@ -257,7 +330,7 @@ fn is_generator(preset: &Preset, path: &Path) -> bool {
 }
 
 /// The last part of a path without its ending: what a model of one's own is called.
-fn name_of(path: &Path) -> String {
+pub fn name_of(path: &Path) -> String {
     // `.` and `..` have no name to show, the folder behind them has.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name = match path.is_dir() {
@@ -271,7 +344,7 @@ fn published(
     preset: &'static Preset,
     name: String,
     find: impl Fn(&ModelFile) -> Option<PathBuf>,
-) -> anyhow::Result<Found> {
+) -> Result<Found, Error> {
     let place = |is_it: &dyn Fn(&ModelFile) -> bool| {
         let file = preset.files().find(|file| is_it(file));
         file.and_then(&find)
@@ -281,7 +354,7 @@ fn published(
     let encoder_name = match (preset.files().find(|file| is_encoder(file)), &encoder) {
         // Another program's copy has other values: its prompts are kept apart.
         (Some(file), Some(path)) if path.file_name() != Some(OsStr::new(file.file_name())) => {
-            fingerprint(path).with_context(|| format!("{path:?}"))?
+            fingerprint(path).map_err(|why| io(path, why))?
         }
         (Some(file), _) => format!("{}/{}", file.repo, file.path),
         (None, _) => String::new(),
@@ -299,22 +372,24 @@ fn published(
         taehv: place(&|file| file.part == Part::Taehv),
         vae: place(&|file| file.part == Part::Vae),
         encoder_name,
-        note: None,
+        guess: None,
     })
 }
 
 /// A folder with a config of its own: `generator`, `text_encoder`, `taehv` and `vae` as files of weights, and the tokenizer.
-fn own(folder: &Path) -> anyhow::Result<Found> {
+fn own(folder: &Path) -> Result<Found, Error> {
     let path = folder.join("config.json");
     // Bytes that are no text are no JSON either, which says what to do.
-    let text = fs::read(&path).with_context(|| format!("--model: {path:?}"))?;
+    let text = fs::read(&path).map_err(|why| io(&path, why))?;
     let text = String::from_utf8_lossy(&text);
-    let config = DitConfig::from_selfforcing_json(&text)
-        .map_err(|why| Fault::Usage(format!("--model: {path:?}: {why}")))?;
+    let config = DitConfig::from_selfforcing_json(&text).map_err(|source| Error::Config {
+        path: path.clone(),
+        source,
+    })?;
     let weights = |stem: &str| own_weights(folder, stem);
     let encoder = weights("text_encoder");
     let encoder_name = match &encoder {
-        Some(path) => fingerprint(path).with_context(|| format!("--model: {path:?}"))?,
+        Some(path) => fingerprint(path).map_err(|why| io(path, why))?,
         None => String::new(),
     };
     Ok(Found {
@@ -332,7 +407,7 @@ fn own(folder: &Path) -> anyhow::Result<Found> {
         taehv: weights("taehv"),
         vae: weights("vae"),
         encoder_name,
-        note: None,
+        guess: None,
     })
 }
 
@@ -347,14 +422,27 @@ fn brings_tokenizer(encoder: &Option<PathBuf>) -> Option<PathBuf> {
 /// Reads a tokenizer: a file of its own, or the one within an encoder's weights.
 ///
 /// # Errors
-/// As [`Tokenizer::open`].
-pub(super) fn tokenizer(path: &Path) -> anyhow::Result<Tokenizer> {
+/// As [`Tokenizer::open`]; weights without one.
+pub(super) fn tokenizer(path: &Path) -> Result<Tokenizer, Error> {
+    const WHAT: &str = "the tokenizer";
     let ending = path.extension().and_then(OsStr::to_str).unwrap_or("");
     if !WEIGHTS.contains(&ending) {
-        return Ok(Tokenizer::open(path)?);
+        return Tokenizer::open(path).map_err(Error::text(WHAT));
     }
-    let within = Tokenizer::within(&Weights::open(path)?).transpose()?;
-    within.with_context(|| format!("no tokenizer is in the file: {path:?}"))
+    let weights = Weights::open(path).map_err(Error::weights(WHAT))?;
+    match Tokenizer::within(&weights) {
+        Some(within) => within.map_err(Error::text(WHAT)),
+        None => Err(Error::NotHere(format!(
+            "no tokenizer is in the file: {path:?}"
+        ))),
+    }
+}
+
+fn io(path: &Path, source: std::io::Error) -> Error {
+    Error::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// A name for an encoder that nobody published: its size and 64 bits of FNV-1a over both ends of its file.
@@ -393,10 +481,11 @@ mod tests {
             let path = folder.join(name);
             fs::write(&path, "").unwrap();
             let named = Named::of(path.to_str().unwrap()).unwrap();
+            let preset = preset.and_then(Preset::named);
             let found = named.find(preset, None).unwrap();
             let preset = found.preset.unwrap().name.clone();
             assert_eq!(found.generator, Some(path));
-            (preset, found.note.is_some())
+            (preset, found.guess.is_some())
         };
         assert_eq!(
             find("self_forcing_dmd.pt", None),

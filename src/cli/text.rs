@@ -1,37 +1,26 @@
 //! Films from text: the model's files, the size, the prompts; and the prompts encoded before the network is loaded, so that
 //! memory holds one of them at a time.
 
-mod files;
-
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use longtake::cache::{Policy, Sink};
-use longtake::decode::{DecoderSource, WanOptions};
 use longtake::gpu::Device;
-use longtake::model::Lora;
-use longtake::model::config::{Cross, DitConfig};
+use longtake::model::config::DitConfig;
 use longtake::model::preset::Preset;
 use longtake::ops::WeightFormat;
 use longtake::rollout::event::Event;
-use longtake::rollout::{self, ModelSource, Script, Turn};
-use longtake::text::{
-    EmbeddingCache, Embeddings, MAX_PROMPT, Placed, Prompts, Source, Umt5, embed,
-};
-use longtake::weights::{self, Weights};
+use longtake::rollout::{ModelSource, Script, Turn};
+use longtake::store::{self, Decoding, Found, Named, Prompter, Ready};
+use longtake::text::{EmbeddingCache, Embeddings, MAX_PROMPT, Placed, Prompts};
+use longtake::weights;
 
-use self::files::Found;
-use super::args::{
-    DecoderArg, GenerateArgs, LengthArgs, NetworkArgs, Precision, TextArgs, WorldArgs,
-};
+use super::args::{GenerateArgs, LengthArgs, NetworkArgs, Precision, TextArgs, WorldArgs};
 use super::fault::Fault;
 use super::report::Reporter;
-use super::store::Store;
-use super::{job, say, target};
-
-pub(super) use self::files::Named;
+use super::{job, models, target};
 
 /// Pictures of a film for which nothing was asked: what published models were trained on.
 const DEFAULT_FRAMES: usize = 81;
@@ -42,15 +31,14 @@ pub(super) struct TextScene {
     pub(super) model: ModelSource,
     /// The preset that files or a folder are run by, where it is not the model's own name.
     pub(super) preset: Option<&'static str>,
-    pub(super) decoder: DecoderArg,
+    pub(super) decoder: Decoding,
     /// What was asked, as it was told.
     pub(super) prompts: Prompts,
     placed: Vec<Placed>,
     /// One a prompt.
     ready: Vec<Ready>,
-    cache: Option<EmbeddingCache>,
-    encoder: Option<PathBuf>,
-    format: WeightFormat,
+    /// None where they all come encoded.
+    prompter: Option<Prompter>,
     save: Option<PathBuf>,
     latents: usize,
     pub(super) frames: usize,
@@ -62,31 +50,6 @@ pub(super) struct TextScene {
     pub(super) warnings: Vec<String>,
 }
 
-/// A prompt on its way to the network.
-#[derive(Debug)]
-struct Ready {
-    state: State,
-    /// Tokens that found no room.
-    lost: usize,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Encoded, and kept somewhere.
-    Encoded(Embeddings),
-    /// Cut into tokens.
-    Tokens(Source),
-}
-
-impl Ready {
-    fn prompt(&self) -> &str {
-        match &self.state {
-            State::Encoded(embeddings) => &embeddings.source.prompt,
-            State::Tokens(source) => &source.prompt,
-        }
-    }
-}
-
 impl TextScene {
     /// Settles the film; nothing runs yet, and of the weights no more than names and sizes are read.
     ///
@@ -95,49 +58,41 @@ impl TextScene {
     pub(super) fn new(named: &Named, args: &GenerateArgs) -> anyhow::Result<TextScene> {
         let text = &args.text;
         check_flags(args)?;
-        let found = named.find(text.preset.as_deref(), text.comfyui.clone())?;
+        let found = find(named, text)?;
+        let (_, text_len) = found.text_sizes().context("--model")?;
         let config = match text.size {
             Some(size) => size.of(&found.config)?,
             None => found.config.clone(),
         };
-        let Cross::Separate { text_dim, text_len } = config.cross else {
-            return Err(Fault::Usage(format!("--model: {} takes no text", found.name)).into());
-        };
-        let sizes = (text_dim as usize, text_len as usize);
         let format = side_format(&args.network);
-        let decoder = text.decoder.unwrap_or(DecoderArg::Taehv);
-        let mut warnings: Vec<String> = found.note.iter().cloned().collect();
-        // Where no home folder is known, nothing is kept.
-        let store = Store::from_env(text.comfyui.clone());
-        let cache = store.map(|store| EmbeddingCache::new(&store.embeddings()));
-        let (prompts, ready) = match &text.embeddings {
+        let decoder = text.decoder.map_or(Decoding::Taehv, Into::into);
+        let mut warnings: Vec<String> = found.guess.iter().map(|path| {
+            let preset = found.preset.map_or("", |p| &p.name);
+            format!("no preset knows {path:?} by name; it is run as {preset}, --preset says otherwise")
+        }).collect();
+        let (prompts, ready, prompter) = match &text.embeddings {
             Some(path) => {
                 found.check(decoder, false, false)?;
-                let known = Embeddings::load(path, sizes.0, sizes.1).context("--embeddings")?;
+                let (dim, text_len) = found.text_sizes()?;
+                let known = Embeddings::load(path, dim, text_len).context("--embeddings")?;
                 let prompts = Prompts::one(&known.source.prompt);
-                let known = Ready {
-                    state: State::Encoded(known),
-                    lost: 0,
-                };
-                (prompts, vec![known])
+                (prompts, vec![Ready::encoded(known)], None)
             }
             None => {
                 let prompts = prompts(text)?;
-                let known = tokens(&found, decoder, &prompts, sizes, cache.as_ref(), format)?;
-                (prompts, known)
+                let store = super::store::from_env(text.comfyui.clone());
+                // Where no home folder is known, nothing is kept.
+                let cache = store.map(|store| EmbeddingCache::new(&store.embeddings()));
+                let prompter = Prompter::new(&found, format, cache)?;
+                let known = read(&found, decoder, &prompts, prompter.as_ref())?;
+                (prompts, known, prompter)
             }
         };
-        for ready in ready.iter().filter(|ready| 0 < ready.lost) {
-            warnings.push(format!(
-                "the prompt {:?} is {} too long for the model, which reads the first {}; what is behind them has no effect",
-                start_of(ready.prompt()),
-                say::n(ready.lost as u32, "token"),
-                sizes.1
-            ));
-        }
+        warnings.extend(ready.iter().filter_map(|ready| ready.warning(text_len)));
         let fps = args.output.fps.unwrap_or(config.fps);
         let (latents, frames) = length(&args.length, &config, fps, &mut warnings)?;
-        let placed = placed(&prompts, text, &config, fps)?;
+        let path = text.prompts.as_deref().unwrap_or(Path::new("the recipe"));
+        let placed = store::placed(&prompts, path, &config, fps).context("--prompts")?;
         if let [.., last] = &placed[..]
             && latents / config.chunk_frames as usize <= last.chunk as usize
         {
@@ -159,7 +114,7 @@ impl TextScene {
                 .context("--save-embeddings")?;
         }
         Ok(TextScene {
-            model: open(&found, config, decoder, format)?,
+            model: found.open(config, decoder, format).context("--model")?,
             preset: found
                 .preset
                 .map(|p| p.name.as_str())
@@ -168,9 +123,7 @@ impl TextScene {
             prompts,
             placed,
             ready,
-            cache,
-            encoder: found.encoder,
-            format,
+            prompter,
             save: text.save_embeddings.clone(),
             latents,
             frames,
@@ -203,12 +156,9 @@ impl TextScene {
         let mut turns = Vec::with_capacity(self.ready.len());
         for (ready, placed) in self.ready.iter().zip(&self.placed) {
             let begun = Instant::now();
-            let (embeddings, cached) = match &ready.state {
-                State::Encoded(embeddings) => (embeddings.clone(), true),
-                State::Tokens(source) => {
-                    let made = self.run_encoder(device, source, ready.lost, reporter)?;
-                    (made.embeddings, made.cached)
-                }
+            let (embeddings, cached) = match ready.known() {
+                Some(known) => (known.clone(), true),
+                None => self.run_encoder(device, ready, reporter)?,
             };
             reporter.event(&Event::TextEncoded {
                 prompt: embeddings.source.prompt.clone(),
@@ -238,50 +188,41 @@ impl TextScene {
     fn run_encoder(
         &self,
         device: &Device,
-        source: &Source,
-        lost: usize,
+        ready: &Ready,
         reporter: &Reporter,
-    ) -> anyhow::Result<longtake::text::Prompted> {
-        let Some(path) = &self.encoder else {
-            return Err(Fault::NotFetched("the text encoder is not here any more".into()).into());
+    ) -> anyhow::Result<(Embeddings, bool)> {
+        let Some(prompter) = &self.prompter else {
+            return Err(Fault::NotFetched("the tokenizer is not here any more".into()).into());
         };
-        let Cross::Separate { text_dim, text_len } = self.model.config.cross else {
-            return Err(Fault::Usage("the model takes no text".into()).into());
-        };
-        self.check_encoder_fits(device, path, source.ids.len())?;
-        reporter.detail(&format!("encoding the prompt with {}", path.display()));
-        let made = embed(
-            device,
-            (source.clone(), lost),
-            (text_dim as usize, text_len as usize),
-            self.cache.as_ref(),
-            || Ok(Weights::open(path)?),
-            self.format,
-        )
-        .context("the text encoder")?;
-        device.wait()?;
-        Ok(made)
-    }
-
-    /// Refuses, with numbers, an encoder whose largest part the device cannot hold.
-    fn check_encoder_fits(&self, device: &Device, path: &Path, rows: usize) -> anyhow::Result<()> {
-        let Some(have) = device.caps().memory_bytes else {
-            return Ok(());
-        };
-        let weights = Weights::open(path).context("the text encoder")?;
-        let encoder = Umt5::new(&weights, self.format).context("the text encoder")?;
-        let bytes = encoder.bytes(device.caps(), rows);
-        let need = bytes.weights + bytes.activations;
-        if need <= have {
-            return Ok(());
+        if let Some(path) = prompter.encoder() {
+            reporter.detail(&format!("encoding the prompt with {}", path.display()));
         }
-        Err(rollout::Error::WouldNotFit(format!(
-            "the text encoder on {} would not fit: {} are needed, {} are free; encode the prompt on another device (--save-embeddings) and give it here with --embeddings",
-            device.caps().title(),
-            say::mib(need),
-            say::mib(have)
-        ))
-        .into())
+        let made = prompter.encode(device, ready)?;
+        Ok((made.embeddings, made.cached))
+    }
+}
+
+/// The model's files, run as `--preset` says.
+fn find(named: &Named, text: &TextArgs) -> anyhow::Result<Found> {
+    let asked = text.preset.as_deref().map(models::preset).transpose()?;
+    let no = |why: String| Err(Fault::Usage(why).into());
+    match (asked, named) {
+        (Some(asked), Named::Preset(own)) if asked != *own => no(format!(
+            "--model {} and --preset {} are two models; give one of them",
+            own.name, asked.name
+        )),
+        (Some(asked), Named::Folder(folder)) => no(format!(
+            "--preset {}: {folder:?} says its own sizes and steps in config.json",
+            asked.name
+        )),
+        (_, Named::Preset(_)) => {
+            let store = models::store(text.comfyui.clone())?;
+            Ok(named.find(None, Some(&store))?)
+        }
+        _ => {
+            let store = super::store::from_env(text.comfyui.clone());
+            Ok(named.find(asked, store.as_ref()).context("--model")?)
+        }
     }
 }
 
@@ -358,52 +299,6 @@ pub(super) fn side_format(network: &NetworkArgs) -> WeightFormat {
     }
 }
 
-/// The network and the decoder, held to their names and sizes.
-fn open(
-    found: &Found,
-    config: DitConfig,
-    decoder: DecoderArg,
-    format: WeightFormat,
-) -> anyhow::Result<ModelSource> {
-    let (Some(generator), Some(path)) = (&found.generator, found.decoder(decoder)) else {
-        return Err(Fault::NotFetched(format!("{} is not whole here", found.name)).into());
-    };
-    let parts: Vec<&str> = found.parts.iter().map(String::as_str).collect();
-    let weights = Weights::open_part(generator, &parts).context("--model")?;
-    weights
-        .check(config.family.name(), &config.tensors())
-        .context("--model")?;
-    let pictures = Weights::open(path).context("the decoder")?;
-    let decoder = match decoder {
-        DecoderArg::Taehv => DecoderSource::Taehv(pictures),
-        DecoderArg::Wan => {
-            let options = WanOptions {
-                format,
-                ..WanOptions::default()
-            };
-            DecoderSource::Wan(pictures, options)
-        }
-    };
-    decoder
-        .shape()
-        .map_err(rollout::Error::from)
-        .context("the decoder")?;
-    let lora = found.preset.and_then(|preset| preset.lora.as_ref());
-    let lora = match (lora, &found.lora) {
-        (Some(change), Some(path)) => {
-            Some(Lora::open(path, &config, change).context("the preset's change of weights")?)
-        }
-        _ => None,
-    };
-    Ok(ModelSource {
-        name: found.name.clone(),
-        config,
-        weights,
-        lora,
-        decoder,
-    })
-}
-
 /// What the film is to show.
 fn prompts(text: &TextArgs) -> anyhow::Result<Prompts> {
     if let Some(path) = &text.prompts {
@@ -422,10 +317,7 @@ fn prompts(text: &TextArgs) -> anyhow::Result<Prompts> {
             .into());
         }
     };
-    match prompt.trim().is_empty() {
-        true => Err(Fault::Usage("the prompt is empty; say what the film shows".into()).into()),
-        false => Ok(Prompts::one(&prompt)),
-    }
+    Ok(Prompts::one(&prompt))
 }
 
 fn from_stdin() -> anyhow::Result<String> {
@@ -444,36 +336,21 @@ fn from_stdin() -> anyhow::Result<String> {
 }
 
 /// Every prompt in tokens, or encoded where that was done before; holds the files to be here that the rest takes.
-fn tokens(
+fn read(
     found: &Found,
-    decoder: DecoderArg,
+    decoder: Decoding,
     prompts: &Prompts,
-    sizes: (usize, usize),
-    cache: Option<&EmbeddingCache>,
-    format: WeightFormat,
+    prompter: Option<&Prompter>,
 ) -> anyhow::Result<Vec<Ready>> {
-    let Some(tokenizer) = &found.tokenizer else {
+    let Some(prompter) = prompter else {
         found.check(decoder, true, true)?;
         return Ok(Vec::new());
     };
-    let tokenizer = files::tokenizer(tokenizer).context("the tokenizer")?;
-    let name = format!("{} {}", found.encoder_name, format.name());
-    let ready = |prompt: &str| -> anyhow::Result<Ready> {
-        let (source, lost) = Source::new(&name, &tokenizer, prompt, sizes.1)?;
-        let known = cache.and_then(|cache| cache.get(&source, sizes.0, sizes.1));
-        let state = match known {
-            Some(embeddings) => State::Encoded(embeddings),
-            None => State::Tokens(source),
-        };
-        Ok(Ready { state, lost })
-    };
-    let all: Vec<Ready> = prompts
-        .shots()
-        .iter()
-        .map(|shot| ready(&shot.prompt))
+    let shots = prompts.shots().iter();
+    let all: Vec<Ready> = shots
+        .map(|shot| prompter.read(&shot.prompt))
         .collect::<Result<_, _>>()?;
-    let is_new = all.iter().any(|r| matches!(r.state, State::Tokens(_)));
-    found.check(decoder, true, is_new)?;
+    found.check(decoder, true, all.iter().any(Ready::is_new))?;
     Ok(all)
 }
 
@@ -495,30 +372,4 @@ fn length(
         ));
     }
     Ok((latents, frames))
-}
-
-/// The chunk that each prompt begins with.
-fn placed(
-    prompts: &Prompts,
-    text: &TextArgs,
-    config: &DitConfig,
-    fps: u32,
-) -> anyhow::Result<Vec<Placed>> {
-    // Beyond what any film has, so that nothing overflows.
-    let most = f64::from(super::values::max_frames()) * 4.0;
-    let chunk_at = |secs: f64| {
-        let picture = (secs * f64::from(fps)).ceil().min(most);
-        config.chunk_from(picture as usize) as u32
-    };
-    let path = text.prompts.as_deref().unwrap_or(Path::new("the recipe"));
-    prompts.placed(path, chunk_at).context("--prompts")
-}
-
-/// The first words of a prompt.
-fn start_of(prompt: &str) -> String {
-    const MOST: usize = 40;
-    match prompt.char_indices().nth(MOST) {
-        Some((at, _)) => format!("{}…", &prompt[..at]),
-        None => prompt.to_owned(),
-    }
 }
