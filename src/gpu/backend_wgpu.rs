@@ -357,6 +357,19 @@ impl WgpuBackend {
         }
     }
 
+    /// Whether a kernel is compiled.
+    pub(super) fn has(&self, kernel: &Kernel, knobs: &[Knob]) -> bool {
+        lock(&self.pipelines).contains_key(&(kernel.name, knobs.to_vec()))
+    }
+
+    /// Compiles a kernel.
+    pub(super) fn compile(&self, caps: &Caps, (kernel, knobs): &Variant) -> Result<(), Error> {
+        self.pipeline(caps, kernel, knobs)?;
+        // What the device did meanwhile says nothing about its pace.
+        lock(&self.pace).since = None;
+        Ok(())
+    }
+
     /// Compiles the next foreseen kernel, for a caller that is about to wait.
     pub(super) fn compile_ahead(&self, caps: &Caps) {
         let Some((kernel, knobs)) = lock(&self.foreseen).pop_front() else {

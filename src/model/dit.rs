@@ -117,7 +117,26 @@ impl Dit {
         format: WeightFormat,
     ) -> Result<Dit, Error> {
         Ok(Dit {
-            w: load::load(device, config, weights, None, format)?,
+            w: load::load(device, config, weights, None, format, &mut |_| {})?,
+            config: config.clone(),
+        })
+    }
+
+    /// As [`Dit::load`], or [`Dit::load_changed`] where there is a change. `told` hears 0 when the weights are checked, and the
+    /// bytes on the device after every tensor: [`Dit::bytes`] in the end.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn load_told(
+        device: &Device,
+        config: &DitConfig,
+        weights: &Weights,
+        lora: Option<&Lora>,
+        format: WeightFormat,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<Dit, Error> {
+        Ok(Dit {
+            w: load::load(device, config, weights, lora, format, told)?,
             config: config.clone(),
         })
     }
@@ -135,7 +154,7 @@ impl Dit {
         format: WeightFormat,
     ) -> Result<Dit, Error> {
         Ok(Dit {
-            w: load::load(device, config, weights, Some(lora), format)?,
+            w: load::load(device, config, weights, Some(lora), format, &mut |_| {})?,
             config: config.clone(),
         })
     }

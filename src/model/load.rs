@@ -1,5 +1,9 @@
 //! Weights on the device: q, k and v of a block as one matrix, widths padded to multiples of four, tables in f32.
 
+use std::cell::{Cell, RefCell};
+
+use bytemuck::Pod;
+
 use super::Error;
 use super::config::{Cross, DitConfig, FrameCondition};
 use super::lora::Lora;
@@ -61,9 +65,19 @@ struct Loader<'a> {
     weights: &'a Weights,
     lora: Option<&'a Lora>,
     format: WeightFormat,
+    /// Hears the bytes on the device so far.
+    told: RefCell<&'a mut dyn FnMut(u64)>,
+    bytes: Cell<u64>,
 }
 
 impl Loader<'_> {
+    fn upload<T: Pod>(&self, label: &'static str, values: &[T]) -> Result<Buffer<T>, Error> {
+        let made = self.device.upload(Purpose::Weights, label, values)?;
+        self.bytes.set(self.bytes.get() + made.bytes());
+        (self.told.borrow_mut())(self.bytes.get());
+        Ok(made)
+    }
+
     /// Tensors joined one after the other, in f32.
     fn joined(&self, names: &[String]) -> Result<Vec<f32>, Error> {
         let mut all = Vec::new();
@@ -74,9 +88,7 @@ impl Loader<'_> {
     }
 
     fn table(&self, label: &'static str, names: &[String]) -> Result<Buffer<f32>, Error> {
-        Ok(self
-            .device
-            .upload(Purpose::Weights, label, &self.joined(names)?)?)
+        self.upload(label, &self.joined(names)?)
     }
 
     /// The linear layers `names`, their rows one below the other. No more of the file is in memory than they.
@@ -110,8 +122,8 @@ impl Loader<'_> {
         let packed = format.pack(&weight);
         drop(weight);
         Ok(Matrix {
-            weight: self.device.upload(Purpose::Weights, label, &packed)?,
-            bias: self.device.upload(Purpose::Weights, label, &bias)?,
+            weight: self.upload(label, &packed)?,
+            bias: self.upload(label, &bias)?,
             n: n_pad,
             k: k_pad,
             format,
@@ -174,20 +186,25 @@ impl Loader<'_> {
     }
 }
 
-/// Checks a file against the configuration and puts it on the device, with its change.
+/// Checks a file against the configuration and puts it on the device, with its change. `told` hears 0 when the file is checked,
+/// then the bytes on the device after every tensor.
 pub(super) fn load(
     device: &Device,
     config: &DitConfig,
     weights: &Weights,
     lora: Option<&Lora>,
     format: WeightFormat,
+    told: &mut dyn FnMut(u64),
 ) -> Result<Loaded, Error> {
     weights.check(config.family.name(), &config.tensors())?;
+    told(0);
     let l = Loader {
         device,
         weights,
         lora,
         format,
+        told: RefCell::new(told),
+        bytes: Cell::new(0),
     };
     let cross = config.cross != Cross::None;
     let mut blocks = Vec::with_capacity(config.layers as usize);

@@ -25,7 +25,9 @@ pub fn show(ui: &mut Ui, s: &State, narrow: bool) {
             },
         );
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let lacks = matches!(&s.plan, Some(Err(_)));
             let hints: &[(&str, &str)] = match (s.phase == Phase::Empty, narrow) {
+                (true, _) if lacks => &[("?", "all keys"), ("F2", "settings")],
                 (true, _) => &[("?", "all keys"), ("F2", "settings"), ("Enter", "walk")],
                 (false, true) => &[("?", "all keys"), ("Enter", "steer"), ("Space", "play")],
                 (false, false) => &[
