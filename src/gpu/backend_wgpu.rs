@@ -639,10 +639,8 @@ fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<Fault>>>) {
         lock(&on_error).get_or_insert(Fault::Reported(e.to_string()));
     }));
     let on_lost = fault.clone();
-    device.set_device_lost_callback(move |reason, message| {
-        // Dropping the device also "loses" it; nobody is left to hear that.
-        if reason != wgpu::DeviceLostReason::Destroyed {
-            *lock(&on_lost) = Some(Fault::Lost(message));
-        }
+    // Dropping the device also loses it; nobody is left to hear that.
+    device.set_device_lost_callback(move |_, message| {
+        *lock(&on_lost) = Some(Fault::Lost(message));
     });
 }

@@ -71,7 +71,7 @@ pub fn rows(s: &State) -> Vec<Row> {
             _ => Step::Next,
         };
         let figure = match i {
-            _ if at.is_none() && step == Step::Done => "nothing to do".to_owned(),
+            3 if at.is_none() && step == Step::Done => "kept".to_owned(),
             _ if at.is_none() => String::new(),
             0 => String::new(),
             1 => say::n(of as usize, "tensor"),

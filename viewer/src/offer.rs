@@ -24,6 +24,7 @@ impl Offer {
     fn new(job: &Job, choice: &Choice) -> Option<Offer> {
         let asked = job.config().ok()?;
         let config = choice.apply(&asked);
+        let asked_span = job.span;
         let mut job = job.clone();
         job.window = config.window.unwrap_or(0);
         let mut name = match config.coded {
@@ -45,7 +46,7 @@ impl Offer {
         };
         if let Some(Reach::Window(_)) = choice.reach {
             name += &format!(", window {}", job.window);
-        } else if choice.span.is_some() {
+        } else if job.span != asked_span {
             name += &format!(", spans of {}", job.span);
         }
         Some(Offer {

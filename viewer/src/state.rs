@@ -941,6 +941,7 @@ impl State {
                 self.planned = None;
             }
             Message::Planned(plan) => self.plan = Some(*plan),
+            Message::NotLost => {}
             Message::Loading(stage, done, of) => self.loading.take(stage, done, of),
             Message::Begun(begun) => self.begun(*begun),
             Message::Given(n, memory) => {

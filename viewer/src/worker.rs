@@ -40,7 +40,7 @@ pub enum Command {
     Compare(bool),
     /// Compare spans that are coded from now on with what they were coded from, or no more.
     Measure(bool),
-    /// The window found the device lost.
+    /// The window could not be drawn: the device may be lost.
     Recover,
     /// Work on another device; the film ends.
     Device(Select),
@@ -53,6 +53,8 @@ pub enum Message {
     Opened(Box<Caps>, Device),
     /// The driver gave the device up with so many frames made; another is opened and the film made again up to there.
     Lost(usize),
+    /// The device is not lost, whatever the window has met.
+    NotLost,
     /// What a film would take, or why it cannot be.
     Planned(Box<Result<Event, Fault>>),
     /// A stage of loading is so far: (done, of).
@@ -432,8 +434,14 @@ impl Engine {
                 }
             }
             Command::Measure(on) => self.measures = on,
-            Command::Recover if self.device.is_lost() => self.recover()?,
-            Command::Recover => {}
+            Command::Recover => {
+                // A loss is told when work is waited for.
+                let _ = self.device.wait();
+                match self.device.is_lost() {
+                    true => self.recover()?,
+                    false => self.out.send(Message::NotLost),
+                }
+            }
             Command::Device(select) => {
                 (self.run, self.twin) = (None, None);
                 self.making = false;
@@ -467,7 +475,7 @@ impl Engine {
         if self.is_behind() {
             if let Err(e) = self.compare() {
                 (self.twin, self.compares) = (None, false);
-                if is_loss(&e) {
+                if self.is_loss(&e) {
                     return self.recover();
                 }
                 let why = Fault::of(&e).causes.first().cloned();
@@ -487,10 +495,23 @@ impl Engine {
                 self.making = false;
                 self.out.send(Message::Finished);
             }
-            Err(e) if is_loss(&e) && self.recovered != Some(run.path.len()) => self.recover()?,
-            Err(e) => return Err(Fault::of(&e).at(run.path.len(), self.device.caps())),
+            Err(e) => {
+                let made = run.path.len();
+                if self.is_loss(&e) && self.recovered != Some(made) {
+                    return self.recover();
+                }
+                return Err(Fault::of(&e).at(made, self.device.caps()));
+            }
         }
         Ok(())
+    }
+
+    /// The error is that the device is lost. What fails first on such a device may say something else, so it is asked.
+    fn is_loss(&self, e: &rollout::Error) -> bool {
+        if let rollout::Error::Gpu(gpu::Error::Device { .. }) = e {
+            let _ = self.device.wait();
+        }
+        is_loss(e) || self.device.is_lost()
     }
 
     /// Makes the next chunk of the film in half floats.

@@ -93,6 +93,7 @@ fn a_file_that_cannot_be_written_ends_the_window_with_its_name_and_code_1() {
     let (mut running, events) = screen.start(command.args(["--frames", "4"]));
     wait_for(&events, "plan");
     std::fs::remove_dir_all(&there).unwrap();
+    std::fs::write(&there, "").unwrap();
     for _ in 0..4 {
         wait_for(&events, "frames_ready");
     }
