@@ -81,30 +81,3 @@ fn a_film_that_shows_nothing_ends_with_its_reason_and_code_1() {
     assert!(error["hint"].as_str().unwrap().contains("Go back"));
     assert_eq!(running.0.wait().unwrap().code(), Some(1));
 }
-
-#[test]
-fn a_file_that_cannot_be_written_ends_the_window_with_its_name_and_code_1() {
-    let Some(mut command) = generate("there/film.mp4") else {
-        return;
-    };
-    let screen = Screen::new("path");
-    let there = screen.folder.join("there");
-    std::fs::create_dir_all(&there).unwrap();
-    let (mut running, events) = screen.start(command.args(["--frames", "4"]));
-    wait_for(&events, "plan");
-    std::fs::remove_dir_all(&there).unwrap();
-    std::fs::write(&there, "").unwrap();
-    for _ in 0..4 {
-        wait_for(&events, "frames_ready");
-    }
-    screen.focus();
-    screen.keys(&["q"]);
-    let error = wait_for(&events, "error");
-    assert_eq!(error["code"], 1);
-    assert!(
-        error["what"].as_str().unwrap().contains("film.mp4"),
-        "{error}"
-    );
-    assert_eq!(running.0.wait().unwrap().code(), Some(1));
-    assert!(events.try_iter().all(|e| e["event"] != "done"));
-}
