@@ -377,6 +377,21 @@ impl Spans {
         })
     }
 
+    /// A page of no layers, for one that comes and goes while the cache is cut back: what is written into it is nothing.
+    pub(super) fn open_hollow(
+        &self,
+        device: &Device,
+        pair: &KvPair,
+        shape: SpanShape,
+    ) -> Result<Page, Error> {
+        Ok(Page {
+            layouts: [pair.k.layout(shape), pair.v.layout(shape)],
+            bias: pair.bias,
+            layers: Vec::new(),
+            table: self.cache.table(device)?,
+        })
+    }
+
     /// Points attention at the coded frames to which `position` gives one.
     pub(super) fn show(&mut self, device: &Device, position: impl Fn(i64) -> Option<i64>) {
         let tokens = self.cache.tokens_per_frame();

@@ -11,9 +11,9 @@ use std::ops::Range;
 
 use super::policy::Step;
 use super::shelf::ShelfPage;
-use super::spans::Spans;
+use super::spans::{Page, Spans};
 use super::{CacheError, KvCache};
-use crate::codec::EncodeScratch;
+use crate::codec::{EncodeScratch, KvPair};
 use crate::gpu::{Buffer, Device, Error};
 
 /// Words of an exact frame: K and V of every layer.
@@ -83,6 +83,23 @@ pub(super) struct Mark {
     has_scratch: bool,
     coded: u64,
     coding_secs: f64,
+}
+
+/// Device memory that going back takes.
+#[derive(Debug, Default)]
+struct Returning {
+    /// Pages in the order in which they come back.
+    pages: VecDeque<Page>,
+    scratch: Scratch,
+}
+
+/// The encoder's scratch after going back.
+#[derive(Debug, Default)]
+enum Scratch {
+    None,
+    #[default]
+    Same,
+    Of(Box<EncodeScratch>),
 }
 
 /// Changes, oldest first, as far back as the limit allows.
@@ -183,8 +200,7 @@ impl KvCache {
     /// that chunk was not begun, and nothing is done.
     ///
     /// # Errors
-    /// Farther back than the journal reaches: nothing is changed then. The device failed, or has no memory for pages that
-    /// were given back.
+    /// Farther back than the journal reaches, or no device memory for pages that were given back: nothing is changed then.
     pub fn back_before(&mut self, device: &Device, frame: i64) -> Result<bool, CacheError> {
         if self.residency.last_begun().is_none_or(|f| f < frame) {
             return Ok(false);
@@ -197,11 +213,25 @@ impl KvCache {
         }
         let begun_before =
             |e: &Entry| matches!(&e.done, Done::Begun { frames, .. } if frames.start < frame);
+        let entries = self.journal.iter().flat_map(|j| j.entries.iter().rev());
+        let entries: Vec<&Entry> = entries.take_while(|e| !begun_before(e)).collect();
+        // All that can fail comes first.
+        let mut returning = match &self.spans {
+            Some(spans) => spans.returning(device, &entries)?,
+            None => Returning::default(),
+        };
         while let Some(journal) = &mut self.journal
             && let Some(entry) = journal.entries.pop_back_if(|e| !begun_before(e))
         {
             journal.bytes -= entry.bytes();
-            self.take_back(device, entry)?;
+            self.take_back(device, entry, &mut returning);
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.scratch = match returning.scratch {
+                Scratch::None => None,
+                Scratch::Same => spans.scratch.take(),
+                Scratch::Of(made) => Some(*made),
+            };
         }
         if let Some(journal) = &mut self.journal
             && journal.entries.is_empty()
@@ -212,10 +242,13 @@ impl KvCache {
         Ok(true)
     }
 
-    fn take_back(&mut self, device: &Device, entry: Entry) -> Result<(), CacheError> {
+    fn take_back(&mut self, device: &Device, entry: Entry, returning: &mut Returning) {
         if let Some(spans) = &mut self.spans {
             for (at, page) in entry.gone.into_iter().rev() {
-                spans.bring_back(device, at, page)?;
+                if let Some(made) = returning.pages.pop_front() {
+                    spans.pages.insert(at, made);
+                    spans.shelf.insert(at, page);
+                }
             }
             match &entry.done {
                 Done::Begun { step, .. } => step.code.iter().for_each(|s| spans.remove(s)),
@@ -227,7 +260,7 @@ impl KvCache {
                 spans.shelf.put_back(lost.span, lost.page, lost.slot);
             }
             if let Some(mark) = &entry.mark {
-                spans.restore(device, mark)?;
+                spans.restore(mark);
             }
         }
         if let Done::Begun {
@@ -248,7 +281,6 @@ impl KvCache {
                 self.write_frame_words(device, l.frame, &l.words);
             }
         }
-        Ok(())
     }
 
     /// Notes a change in the journal, where there is one, before it is made.
@@ -363,30 +395,63 @@ impl Spans {
         }
     }
 
-    fn restore(&mut self, device: &Device, mark: &Mark) -> Result<(), Error> {
+    fn restore(&mut self, mark: &Mark) {
         self.pages.truncate(mark.pages);
         self.shelf.cut(mark.pages);
-        if mark.settings < self.settings.len() {
-            self.settings.truncate(mark.settings);
-            self.scratch = None;
-        }
-        if mark.has_scratch {
-            self.ensure_scratch(device)?;
-        } else {
-            self.scratch = None;
-        }
+        self.settings.truncate(mark.settings);
         (self.last, self.coded, self.coding_secs) = (mark.last, mark.coded, mark.coding_secs);
-        Ok(())
+    }
+
+    /// Allocates what taking back `entries`, newest first, will want, while the cache stays as it is.
+    fn returning(&self, device: &Device, entries: &[&Entry]) -> Result<Returning, Error> {
+        // Who lies on each page: one that is there now, or the n-th that comes back.
+        let mut pages: Vec<Option<usize>> = vec![None; self.pages.len()];
+        let mut back = Vec::new();
+        for entry in entries {
+            for (at, page) in entry.gone.iter().rev() {
+                pages.insert(*at, Some(back.len()));
+                back.push(page);
+            }
+            if let Some(mark) = &entry.mark {
+                pages.truncate(mark.pages);
+            }
+        }
+        let stays = |n: usize| pages.contains(&Some(n));
+        let make = |(n, page): (usize, &&ShelfPage)| {
+            let shape = self.plan.shape(&self.cache, page.span_frames);
+            let pair = &self.settings[page.setting];
+            match stays(n) {
+                true => self.open(device, pair, shape, page.slots.len()),
+                false => self.open_hollow(device, pair, shape),
+            }
+        };
+        let made = back.iter().enumerate().map(make);
+        let made = made.collect::<Result<VecDeque<_>, Error>>()?;
+        let scratch = match entries.last().and_then(|e| e.mark) {
+            Some(mark) if !mark.has_scratch => Scratch::None,
+            Some(mark) if mark.settings < self.settings.len() || self.scratch.is_none() => {
+                let pair = &self.settings[mark.settings - 1];
+                Scratch::Of(Box::new(self.make_scratch(device, pair)?))
+            }
+            _ => Scratch::Same,
+        };
+        Ok(Returning {
+            pages: made,
+            scratch,
+        })
     }
 
     /// The encoder's scratch for what codes the next span.
     pub(super) fn ensure_scratch(&mut self, device: &Device) -> Result<(), Error> {
         if self.scratch.is_none() {
-            let longest = self.plan.shape(&self.cache, self.plan.span_frames());
-            let made = EncodeScratch::new(device, self.setting(), longest, self.cache.n_layers)?;
-            self.scratch = Some(made);
+            self.scratch = Some(self.make_scratch(device, self.setting())?);
         }
         Ok(())
+    }
+
+    fn make_scratch(&self, device: &Device, pair: &KvPair) -> Result<EncodeScratch, Error> {
+        let longest = self.plan.shape(&self.cache, self.plan.span_frames());
+        EncodeScratch::new(device, pair, longest, self.cache.n_layers)
     }
 
     /// Gives back the pages without spans that no span will be coded into: those of settings before. What it was before is in
@@ -409,15 +474,6 @@ impl Spans {
             };
         }
         gone
-    }
-
-    fn bring_back(&mut self, device: &Device, at: usize, page: ShelfPage) -> Result<(), Error> {
-        let shape = self.plan.shape(&self.cache, page.span_frames);
-        let pair = self.settings[page.setting].clone();
-        let made = self.open(device, &pair, shape, page.slots.len())?;
-        self.pages.insert(at, made);
-        self.shelf.insert(at, page);
-        Ok(())
     }
 
     /// Buffers of a slot in the order that words are kept in, with the first word there and the words.

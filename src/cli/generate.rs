@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use longtake::frame::Frame;
 use longtake::gpu::{Caps, Device, Kind, Select, TierRequest};
 use longtake::media::{self, Recipe, Spec, VideoWriter};
-use longtake::rollout::event::{Event, StageTime, Summary};
+use longtake::rollout::event::{Event, LoadStage, StageTime, Summary};
 use longtake::rollout::{Film, Session};
 
 use super::args::{GenerateArgs, NetworkArgs, TierArg, Voice};
@@ -59,7 +59,20 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
         return view::run(args, &job, reporter);
     }
     let begun = Instant::now();
+    let opening = |done| Event::Loading {
+        stage: LoadStage::Device,
+        done,
+        of: 1,
+    };
+    // A dry run has a result and no events.
+    let is_told = !args.reports.dry_run;
+    if is_told {
+        reporter.event(&opening(0));
+    }
     let device = open_device(&args.network, reporter)?;
+    if is_told {
+        reporter.event(&opening(1));
+    }
     let mut before = Before {
         open: begun.elapsed().as_secs_f64(),
         ..Before::default()
@@ -86,17 +99,22 @@ fn film(args: &mut GenerateArgs, reporter: &mut Reporter, clock: Clock) -> anyho
     if stop.is_asked() {
         return Err(Fault::Interrupted.into());
     }
+    let model = job.subject.model();
+    let plan = Session::preview(&device, model, &film, &job.config)?;
+    let plan = with_rate(plan, job.subject.fps());
+    reporter.detail(&report::plan_text(&plan));
+    reporter.event(&plan);
     let begun = Instant::now();
-    let mut session = Session::new(&device, job.subject.model(), film, &job.config)?;
+    let most = film.told();
+    let mut session = Session::load(&device, model, film, most, &job.config, &mut |event| {
+        reporter.event(&event);
+    })?;
     before.load = begun.elapsed().as_secs_f64();
     if stop.is_asked() {
         return Err(Fault::Interrupted.into());
     }
-    let plan = with_rate(session.plan(), job.subject.fps());
-    reporter.detail(&report::plan_text(&plan));
     let mut recipe = recipe::of(&job, device.caps());
     let writer = writer(args, &job, &recipe)?;
-    reporter.event(&plan);
     let encoder = Encoder::start(writer)?;
     let made = rollout(&job, &mut session, &encoder, &stop, reporter);
     let written = encoder.close()?;

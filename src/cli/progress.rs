@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use longtake::rollout::event::{Event, PassKind};
+use longtake::rollout::event::{Event, LoadStage, PassKind};
 
 use super::say;
 
@@ -28,11 +28,17 @@ struct State {
     chunk_frames: u32,
     cache_bytes: u64,
     device_bytes: u64,
+    /// The stage of loading at hand: done, of.
+    loading: Option<(LoadStage, u64, u64)>,
 }
 
 impl State {
     fn take(&mut self, event: &Event) {
+        if let Event::PassDone { .. } | Event::ChunkStarted { .. } = event {
+            self.loading = None;
+        }
         match event {
+            Event::Loading { stage, done, of } => self.loading = Some((*stage, *done, *of)),
             Event::Plan {
                 frames,
                 given_frames,
@@ -71,6 +77,16 @@ impl State {
     }
 
     fn line(&self) -> String {
+        if let Some((stage, done, of)) = self.loading {
+            return match stage {
+                LoadStage::Device => "opening the device".to_owned(),
+                LoadStage::Weights => format!("checking weights {done}/{of} tensors"),
+                LoadStage::Upload => {
+                    format!("uploading weights {}/{}", say::mib(done), say::mib(of))
+                }
+                LoadStage::Kernels => format!("compiling kernels {done}/{of}"),
+            };
+        }
         if self.chunk == 0 && 0 < self.given {
             return format!("given frames {}/{}", self.given_done, self.given);
         }
@@ -136,10 +152,13 @@ impl Progress {
     /// Shows what a run says.
     pub(super) fn event(&mut self, event: &Event) {
         self.state.take(event);
-        let (done, of) = (
-            u64::from(self.state.given_done + self.state.frames_done),
-            u64::from(self.state.given + self.state.frames),
-        );
+        let (done, of) = match self.state.loading {
+            Some((_, done, of)) => (done, of),
+            None => (
+                u64::from(self.state.given_done + self.state.frames_done),
+                u64::from(self.state.given + self.state.frames),
+            ),
+        };
         match &mut self.form {
             Form::Silent => {}
             Form::Bar(bar) => {
@@ -206,6 +225,17 @@ mod tests {
             chunks: 4,
             ..State::default()
         };
+        for (stage, line) in [
+            (LoadStage::Upload, "uploading weights 3.0 MiB/4.0 MiB"),
+            (LoadStage::Kernels, "compiling kernels 3145728/4194304"),
+        ] {
+            state.take(&Event::Loading {
+                stage,
+                done: 3 << 20,
+                of: 4 << 20,
+            });
+            assert_eq!(state.line(), line);
+        }
         state.take(&pass(PassKind::Given, 0));
         assert_eq!(state.line(), "given frames 1/2");
         state.take(&Event::ChunkStarted {

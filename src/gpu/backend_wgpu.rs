@@ -427,6 +427,19 @@ impl WgpuBackend {
         }
     }
 
+    /// Whether a kernel is compiled.
+    pub(super) fn has(&self, kernel: &Kernel, knobs: &[Knob]) -> bool {
+        lock(&self.pipelines).contains_key(&(kernel.name, knobs.to_vec()))
+    }
+
+    /// Compiles a kernel.
+    pub(super) fn compile(&self, caps: &Caps, (kernel, knobs): &Variant) -> Result<(), Error> {
+        self.pipeline(caps, kernel, knobs)?;
+        // What the device did meanwhile says nothing about its pace.
+        lock(&self.pace).since = None;
+        Ok(())
+    }
+
     /// Compiles the next foreseen kernel, for a caller that is about to wait.
     pub(super) fn compile_ahead(&self, caps: &Caps) {
         let Some((kernel, knobs)) = lock(&self.foreseen).pop_front() else {
@@ -705,10 +718,8 @@ fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<Fault>>>) {
         lock(&on_error).get_or_insert(Fault::Reported(e.to_string()));
     }));
     let on_lost = fault.clone();
-    device.set_device_lost_callback(move |reason, message| {
-        // Dropping the device also "loses" it; nobody is left to hear that.
-        if reason != wgpu::DeviceLostReason::Destroyed {
-            *lock(&on_lost) = Some(Fault::Lost(message));
-        }
+    // Dropping the device also loses it; nobody is left to hear that.
+    device.set_device_lost_callback(move |_, message| {
+        *lock(&on_lost) = Some(Fault::Lost(message));
     });
 }

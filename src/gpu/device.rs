@@ -1,5 +1,6 @@
 //! Opening a device: adapters, choice, limits, tier; making, filling and reading buffers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytemuck::Pod;
@@ -272,6 +273,10 @@ pub(super) struct Shared {
     pub(super) backend: Backend,
     stages: Mutex<Option<Vec<(&'static str, f64)>>>,
     pending: Mutex<Pending>,
+    /// While somebody rehearses: kernels that work asks for, which is not done.
+    rehearsal: Mutex<Option<Vec<Variant>>>,
+    /// Bytes that the device is taken to have.
+    most_bytes: AtomicU64,
 }
 
 /// Recorded work that is not worth a submit of its own yet.
@@ -324,6 +329,8 @@ impl Device {
                 backend,
                 stages: Mutex::new(None),
                 pending: Mutex::default(),
+                rehearsal: Mutex::default(),
+                most_bytes: AtomicU64::new(u64::MAX),
             }),
         }
     }
@@ -430,10 +437,17 @@ impl Device {
                 limit,
             });
         }
+        let held = self.shared.ledger.total();
+        if self.shared.most_bytes.load(Ordering::Relaxed) < held + bytes {
+            return Err(Error::OutOfMemory {
+                label,
+                bytes,
+                held,
+                message: "it was said to have no more".to_owned(),
+            });
+        }
         let storage = match &self.shared.backend {
-            Backend::Wgpu(b) => {
-                Storage::Wgpu(b.make(label, bytes, data, usage, self.shared.ledger.total())?)
-            }
+            Backend::Wgpu(b) => Storage::Wgpu(b.make(label, bytes, data, usage, held)?),
             Backend::Twin => Storage::Host(Mutex::new(match data {
                 Some(d) => bytemuck::pod_collect_to_vec(d),
                 None => vec![0; len],
@@ -587,6 +601,15 @@ impl Device {
             run_twin(&dispatches);
             return Ok(());
         };
+        if let Some(wanted) = self.rehearsal().as_mut() {
+            for d in &dispatches {
+                let is_same = |(k, n): &Variant| k.name == d.kernel.name && *n == d.plan.knobs;
+                if !wanted.iter().any(is_same) {
+                    wanted.push((d.kernel, d.plan.knobs.clone()));
+                }
+            }
+            return Ok(());
+        }
         let mut pending = self.pending();
         let work = |d: &Dispatch| u64::from(d.plan.groups) * d.plan.work_per_group.max(1);
         pending.work += dispatches.iter().map(work).sum::<u64>();
@@ -596,6 +619,40 @@ impl Device {
             return self.flush(pending);
         }
         Ok(())
+    }
+
+    /// Goes through `work` without doing what it records, on the thread that uses the device: the kernels it asks for that are not compiled yet, in the order
+    /// of first use. What it writes into buffers is written. The twins compile nothing.
+    ///
+    /// # Errors
+    /// What `work` answers.
+    pub fn rehearse<E>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<Vec<Variant>, E> {
+        let Backend::Wgpu(b) = &self.shared.backend else {
+            return Ok(Vec::new());
+        };
+        *self.rehearsal() = Some(Vec::new());
+        let done = work();
+        let mut wanted = self.rehearsal().take().unwrap_or_default();
+        wanted.retain(|(kernel, knobs)| !b.has(kernel, knobs));
+        done.map(|()| wanted)
+    }
+
+    /// Compiles a kernel before it is used.
+    ///
+    /// # Errors
+    /// A shader the driver refuses; device lost.
+    pub fn compile(&self, kernel: &Variant) -> Result<(), Error> {
+        match &self.shared.backend {
+            Backend::Wgpu(b) => b.compile(&self.shared.caps, kernel),
+            Backend::Twin => Ok(()),
+        }
+    }
+
+    fn rehearsal(&self) -> MutexGuard<'_, Option<Vec<Variant>>> {
+        self.shared
+            .rehearsal
+            .lock()
+            .unwrap_or_else(|p| p.into_inner())
     }
 
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -624,6 +681,12 @@ impl Device {
         if let Backend::Wgpu(b) = &self.shared.backend {
             b.limit_submit_work(max);
         }
+    }
+
+    /// Takes the device to have `most` bytes for buffers and no more, whatever it has: for tests of what comes when they are
+    /// used up.
+    pub fn limit_memory(&self, most: u64) {
+        self.shared.most_bytes.store(most, Ordering::Relaxed);
     }
 
     /// Says which kernels will be wanted: each later wait compiles one of them while the device works, so that the film does

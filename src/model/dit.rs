@@ -129,8 +129,23 @@ impl Dit {
         weights: &Weights,
         how: &Loading<'_>,
     ) -> Result<Dit, Error> {
+        Dit::load_told(device, config, weights, how, &mut |_| {})
+    }
+
+    /// As [`Dit::load_as`]. `told` hears 0 when the weights are checked, and the bytes on the device after every tensor; of blocks that
+    /// wait, none.
+    ///
+    /// # Errors
+    /// As [`Dit::load_as`].
+    pub fn load_told(
+        device: &Device,
+        config: &DitConfig,
+        weights: &Weights,
+        how: &Loading<'_>,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<Dit, Error> {
         Ok(Dit {
-            w: load::load(device, config, weights, how)?,
+            w: load::load(device, config, weights, how, told)?,
             config: config.clone(),
         })
     }

@@ -111,15 +111,21 @@ struct Loader<'a> {
     gather: Gather,
     /// The block at hand is gathered.
     waits: bool,
+    /// Hears the bytes on the device so far.
+    told: &'a mut dyn FnMut(u64),
+    bytes: u64,
 }
 
 impl Loader<'_> {
     /// On the device, or among the blocks that wait.
     fn place<T: Pod>(&mut self, label: &'static str, values: Vec<T>) -> Result<Buffer<T>, Error> {
-        match self.waits {
-            false => Ok(self.device.upload(Purpose::Weights, label, &values)?),
-            true => self.gather.take(self.device, label, values),
+        if self.waits {
+            return self.gather.take(self.device, label, values);
         }
+        let made = self.device.upload(Purpose::Weights, label, &values)?;
+        self.bytes += made.bytes();
+        (self.told)(self.bytes);
+        Ok(made)
     }
 
     /// Tensors joined one after the other, in f32.
@@ -231,14 +237,17 @@ impl Loader<'_> {
     }
 }
 
-/// Checks a file against the configuration and puts it on the device, with its change.
+/// Checks a file against the configuration and puts it on the device, with its change. `told` hears 0 when the file is checked,
+/// then the bytes on the device after every tensor.
 pub(super) fn load(
     device: &Device,
     config: &DitConfig,
     weights: &Weights,
     how: &Loading<'_>,
+    told: &mut dyn FnMut(u64),
 ) -> Result<Loaded, Error> {
     weights.check(config.family.name(), &config.tensors())?;
+    told(0);
     let mut l = Loader {
         device,
         weights,
@@ -246,6 +255,8 @@ pub(super) fn load(
         format: how.format,
         gather: Gather::default(),
         waits: false,
+        told,
+        bytes: 0,
     };
     let cross = config.cross != Cross::None;
     let (layers, offload) = (

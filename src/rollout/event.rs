@@ -66,6 +66,20 @@ pub enum PassKind {
     Renewal,
 }
 
+/// A stage of what lies before the first chunk. Given frames are [`PassKind::Given`] passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadStage {
+    /// The device is opened: 0 or 1.
+    Device,
+    /// Names and shapes in the model's files are held to its configuration: tensors.
+    Weights,
+    /// Tensors are read, packed and brought onto the device: bytes there.
+    Upload,
+    /// Kernels of a pass are compiled: kernels that were not there yet.
+    Kernels,
+}
+
 /// Something that happened. Serialized with `"event": "<name>"` in snake case.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -104,6 +118,15 @@ pub enum Event {
         offload: Offload,
         /// Bytes the planner expects at the end, by purpose; `peak_device_bytes` is the plan's total.
         planned: MemoryUse,
+    },
+    /// A stage before the first chunk goes on; it is over when `done` is `of`. What is there already is no stage.
+    Loading {
+        /// Which.
+        stage: LoadStage,
+        /// How much of it is done, in the stage's unit.
+        done: u64,
+        /// All of it.
+        of: u64,
     },
     /// A prompt is ready for the network.
     TextEncoded {

@@ -279,7 +279,7 @@ impl Sampler {
     /// whose keys and values are still to be written. False: that chunk was not begun, and nothing is done.
     ///
     /// # Errors
-    /// Farther back than the cache can go: nothing is changed then. The device failed.
+    /// Farther back than the cache can go, or no device memory: nothing is changed then.
     pub fn back_before(&mut self, frame: i64, latents: &[f32]) -> Result<bool, SamplerError> {
         let is_done = self.cache.back_before(&self.device, frame)?;
         if is_done && !latents.is_empty() {

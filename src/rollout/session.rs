@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use super::event::{Event, MemoryUse, Offload, PassKind};
+use super::event::{Event, LoadStage, MemoryUse, Offload, PassKind};
 use super::film::{Cue, Film, check_rows};
 use super::fit;
 use super::noise::{self, START};
@@ -21,7 +21,7 @@ use crate::cache::{
 use crate::codec::KvPair;
 use crate::decode::{self, Decoder, DecoderShape, DecoderSource, Pictures};
 use crate::frame::Frame;
-use crate::gpu::{Device, Purpose};
+use crate::gpu::{Caps, Device, Purpose};
 use crate::model::config::DitConfig;
 use crate::model::{self, Dit, Loading, Lora, Tape};
 use crate::ops::{KvFormat, WeightFormat};
@@ -359,23 +359,52 @@ impl Session {
         most: usize,
         config: &Config,
     ) -> Result<Session, Error> {
+        Session::load(device, model, film, most, config, &mut |_| {})
+    }
+
+    /// As [`Session::open`]; `on` hears how far the loading is ([`Event::Loading`]), at most fifty times a stage.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn load(
+        device: &Device,
+        model: &ModelSource,
+        film: impl Into<Film>,
+        most: usize,
+        config: &Config,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<Session, Error> {
         let (c, film) = (&model.config, film.into());
         check_room(film.told(), most)?;
-        let (schedule, plan) = check(device, model, &film, most, config)?;
+        let (schedule, plan) = check(device.caps(), model, &film, most, config)?;
         if matches!(&film, Film::Text(script) if script.cues.is_empty()) {
             return Err(Error::Setting("a film from text needs a prompt".into()));
         }
+        let tensors = c.tensors().len() as u64;
+        let decoder_bytes = plan.decoder.weights_bytes;
+        let network_bytes = Dit::bytes(c, config.weights, plan.offload.layers);
+        let mut upload = Gauge::new(LoadStage::Upload, network_bytes + decoder_bytes);
+        on(Gauge::new(LoadStage::Weights, tensors).event(0));
+        let mut told = |bytes| {
+            if bytes == 0 {
+                on(Gauge::new(LoadStage::Weights, tensors).event(tensors));
+            }
+            upload.tell(bytes, on);
+        };
         let how = Loading {
             format: config.weights,
             lora: model.lora.as_ref(),
             offload: plan.offload.layers,
         };
-        let dit = Dit::load_as(device, c, &model.weights, &how)?;
+        let dit = Dit::load_told(device, c, &model.weights, &how, &mut told)?;
         let setup = config.cache(c, film.given().len(), most)?;
         let sampler = Sampler::new(device, dit, schedule, c.chunk_frames as usize, &setup)?;
         let decoder = model
             .decoder
             .load(device, c.latent_grid(), plan.decoder.bands)?;
+        if decoder_bytes > 0 {
+            upload.tell(network_bytes + decoder_bytes, on);
+        }
         Ok(Session {
             device: device.clone(),
             sampler,
@@ -418,7 +447,21 @@ impl Session {
         most: usize,
         config: &Config,
     ) -> Result<Event, Error> {
-        let (_, plan) = check(device, model, film, most, config)?;
+        Session::preview_on(device.caps(), model, film, most, config)
+    }
+
+    /// As [`Session::preview_open`], for a device of which only the capabilities are known, such as a card of [`fit::card`].
+    ///
+    /// # Errors
+    /// As [`Session::preview`].
+    pub fn preview_on(
+        caps: &Caps,
+        model: &ModelSource,
+        film: &Film,
+        most: usize,
+        config: &Config,
+    ) -> Result<Event, Error> {
+        let (_, plan) = check(caps, model, film, most, config)?;
         Ok(plan.event())
     }
 
@@ -659,6 +702,10 @@ impl Session {
             let latents = decode::from_frame(&self.film.given()[i]);
             self.sampler.begin(frames.clone(), &latents)?;
             let poses = self.film.given_pose(i);
+            if i == 0 {
+                let pass = |s: &mut Sampler| s.write_cache(frames.clone(), &poses);
+                self.compile(on, pass)?;
+            }
             self.sampler.write_cache(frames, &poses)?;
             self.sampler.wait()?;
             let timestep = self.sampler.schedule().context_timestep;
@@ -670,6 +717,25 @@ impl Session {
                 timestep,
                 secs: t0.elapsed().as_secs_f64(),
             });
+        }
+        Ok(())
+    }
+
+    /// Compiles what a pass will need, and tells how far it is: else the first one would stand still for it without a word.
+    fn compile(
+        &mut self,
+        on: &mut dyn FnMut(Event),
+        pass: impl FnOnce(&mut Sampler) -> Result<(), SamplerError>,
+    ) -> Result<(), Error> {
+        let device = self.device.clone();
+        let kernels = device.rehearse(|| pass(&mut self.sampler))?;
+        let mut gauge = Gauge::new(LoadStage::Kernels, kernels.len() as u64);
+        for (done, kernel) in (0..).zip(&kernels) {
+            gauge.tell(done, on);
+            device.compile(kernel)?;
+        }
+        if !kernels.is_empty() {
+            gauge.tell(kernels.len() as u64, on);
         }
         Ok(())
     }
@@ -722,6 +788,11 @@ impl Session {
         for (step, s) in (0..).zip(&steps) {
             let t0 = Instant::now();
             let mut again = || draw(START + 1 + step, 1.0);
+            if self.chunks == 0 && step == 0 {
+                let (frames, tape) = (frames.clone(), &mut Tape::blank());
+                let pass = |s: &mut Sampler| s.denoise(0, frames, &poses, &mut again, tape);
+                self.compile(on, pass)?;
+            }
             self.sampler.denoise(
                 step as usize,
                 frames.clone(),
@@ -766,9 +837,42 @@ impl Session {
     }
 }
 
+/// A stage of loading, told in steps of a fiftieth at least.
+struct Gauge {
+    stage: LoadStage,
+    of: u64,
+    told: Option<u64>,
+}
+
+impl Gauge {
+    fn new(stage: LoadStage, of: u64) -> Gauge {
+        Gauge {
+            stage,
+            of,
+            told: None,
+        }
+    }
+
+    fn event(&self, done: u64) -> Event {
+        Event::Loading {
+            stage: self.stage,
+            done,
+            of: self.of,
+        }
+    }
+
+    fn tell(&mut self, done: u64, on: &mut dyn FnMut(Event)) {
+        let step = (self.of / 50).max(1);
+        if done == self.of || self.told.is_none_or(|told| told + step <= done) {
+            self.told = Some(done);
+            on(self.event(done));
+        }
+    }
+}
+
 /// All that can be refused before anything is loaded.
 fn check(
-    device: &Device,
+    caps: &Caps,
     model: &ModelSource,
     film: &Film,
     frames: usize,
@@ -782,7 +886,7 @@ fn check(
     }
     let schedule = Schedule::new(&model.config, config.steps).map_err(Error::Setting)?;
     let film = model.outline(film.given().len(), frames)?;
-    let plan = fit::check(device.caps(), &film, config)?;
+    let plan = fit::check(caps, &film, config)?;
     Ok((schedule, plan))
 }
 

@@ -60,8 +60,8 @@ impl Session {
     /// behind them is forgotten ([`Session::push_poses`] tells another). Tells `on` what is left.
     ///
     /// # Errors
-    /// More chunks than there are, or fewer than [`Session::undo_reach`]: nothing is changed then. The device failed, or has
-    /// no memory for what was given back since.
+    /// More chunks than there are, fewer than [`Session::undo_reach`], or no device memory for what was given back since: nothing
+    /// is changed then.
     pub fn back_to(&mut self, chunks: u32, on: &mut dyn FnMut(Event)) -> Result<(), Error> {
         if chunks > self.chunks {
             return Err(Error::Setting(format!(

@@ -272,6 +272,57 @@ fn every_state_of_a_cache_comes_back() {
 }
 
 #[test]
+fn without_memory_for_what_comes_back_nothing_is_changed() {
+    let policy = Policy {
+        span_chunks: 2,
+        recent_chunks: 1,
+        exact_sink: 1,
+        ..Policy::default()
+    };
+    let mut rig = Rig::new(&Device::twin(), policy, "int8", 48);
+    rig.cache.keep_undo(1 << 30);
+    (0..40).for_each(|frame| rig.frame(frame));
+    let before = rig.state();
+    rig.frame(40);
+    // Two settings after each other: pages of the one between come back and go again on the way.
+    for name in ["int4", "int2"] {
+        let pair = KvPair::of(name, name).unwrap();
+        rig.cache.set_codecs(pair).unwrap();
+        while rig.cache.repack(&rig.device).unwrap().is_some() {}
+    }
+    (41..43).for_each(|frame| rig.frame(frame));
+    let now = rig.state();
+    let kept = |rig: &Rig| {
+        (
+            rig.cache.undo_bytes(),
+            rig.cache.undo_reach(),
+            rig.cache.held(),
+        )
+    };
+    let held = kept(&rig);
+    assert!(now.3 < before.3, "pages were given back");
+    let mut most = rig.device.ledger().total();
+    let mut refused = 0;
+    loop {
+        rig.device.limit_memory(most);
+        match rig.cache.back_before(&rig.device, 40) {
+            Ok(done) => break assert!(done),
+            Err(e) => assert!(e.to_string().contains("no more"), "{e}"),
+        }
+        refused += 1;
+        rig.device.limit_memory(u64::MAX);
+        assert!(rig.state() == now, "after {refused} refusals");
+        assert_eq!(kept(&rig), held);
+        // A buffer of a page more each time, so that it ends at every place.
+        most += 1 << 14;
+    }
+    rig.device.limit_memory(u64::MAX);
+    assert!(3 < refused, "{refused}");
+    assert!(rig.state() == before);
+    rig.frame(40);
+}
+
+#[test]
 fn a_sink_takes_in_what_leaves_frame_by_frame() {
     let policy = Policy {
         window: Window {

@@ -73,7 +73,8 @@ pub enum Pane {
 #[derive(Debug)]
 enum Wake {
     Worker,
-    Painted(Painted),
+    /// What a painter tells, by its number.
+    Painted(u64, Painted),
     Saved(Result<PathBuf, String>),
     Repaint(Duration),
     Access(accesskit_winit::Event),
@@ -154,6 +155,8 @@ pub fn run(
         state,
         opened: None,
         failed: None,
+        unpainted: None,
+        painters: 0,
         input: None,
         last_pass: Instant::now(),
         due: None,
@@ -220,6 +223,10 @@ struct App {
     state: State,
     opened: Option<Opened>,
     failed: Option<anyhow::Error>,
+    /// Why the painter ended, until it is known whether its device is lost.
+    unpainted: Option<String>,
+    /// Painters so far.
+    painters: u64,
     /// The oldest input that no pass has seen.
     input: Option<Instant>,
     last_pass: Instant,
@@ -320,10 +327,11 @@ impl App {
         })
     }
 
-    fn painter(&self, window: &Arc<Window>, textures: Textures) -> anyhow::Result<Painter> {
-        let proxy = self.proxy.clone();
+    fn painter(&mut self, window: &Arc<Window>, textures: Textures) -> anyhow::Result<Painter> {
+        self.painters += 1;
+        let (proxy, number) = (self.proxy.clone(), self.painters);
         let tell = Box::new(move |painted| {
-            let _ = proxy.send_event(Wake::Painted(painted));
+            let _ = proxy.send_event(Wake::Painted(number, painted));
         });
         Painter::start(&self.device, window.clone(), textures, tell)
     }
@@ -343,6 +351,23 @@ impl App {
             opened.painter = Some(painter);
         }
         Ok(())
+    }
+
+    /// Draws where the worker works, where it can.
+    fn follow(&mut self, event_loop: &ActiveEventLoop) {
+        if let Err(e) = self.move_painter() {
+            self.failed = Some(e);
+            event_loop.exit();
+        }
+        self.share();
+    }
+
+    /// Ends, if nothing can be drawn any more.
+    fn give_up(&mut self, event_loop: &ActiveEventLoop) {
+        if let Some(e) = self.unpainted.take() {
+            self.failed = Some(anyhow::anyhow!("the window cannot be drawn any more: {e}"));
+            event_loop.exit();
+        }
     }
 
     /// Tells the gallery where the window draws.
@@ -552,11 +577,15 @@ impl ApplicationHandler<Wake> for App {
                     heard |= !(self.state.device.software && matches!(message, Message::Pass(..)));
                     if let Message::Opened(_, device) = &message {
                         self.device = device.clone();
-                        if let Err(e) = self.move_painter() {
-                            self.failed = Some(e);
-                            event_loop.exit();
+                        self.unpainted = None;
+                        self.follow(event_loop);
+                    }
+                    if matches!(message, Message::NotLost) {
+                        // The painter may have one of its own.
+                        match self.is_lost() {
+                            true => self.follow(event_loop),
+                            false => self.give_up(event_loop),
                         }
-                        self.share();
                     }
                     if matches!(message, Message::Made(_)) {
                         self.first_frame.get_or_insert_with(Instant::now);
@@ -570,25 +599,27 @@ impl ApplicationHandler<Wake> for App {
                 }
                 self.act(event_loop);
             }
-            Wake::Painted(Painted::Shown(secs)) => {
+            Wake::Painted(_, Painted::Shown(secs)) => {
                 if let Some(secs) = secs {
                     self.state.times.input = secs;
                     self.log.inputs.push(1e3 * secs);
                 }
             }
-            Wake::Painted(Painted::Shot(saved)) => {
+            Wake::Painted(_, Painted::Shot(saved)) => {
                 if let Err(e) = &saved {
                     self.failed = Some(anyhow::anyhow!("the screenshot was not saved: {e}"));
                 }
                 event_loop.exit();
             }
-            // The worker opens another device, and the painter follows it there.
-            Wake::Painted(Painted::Failed(_)) if self.is_lost() => {
-                self.worker.send(Command::Recover);
-            }
-            Wake::Painted(Painted::Failed(e)) => {
-                self.failed = Some(anyhow::anyhow!("the window cannot be drawn any more: {e}"));
-                event_loop.exit();
+            // Whether the device is lost may not be known yet. The worker finds out; it opens another one, and the painter
+            // follows it there.
+            // One that was followed by another already has nothing more to say.
+            Wake::Painted(number, Painted::Failed(_)) if number != self.painters => {}
+            Wake::Painted(_, Painted::Failed(e)) => {
+                self.unpainted = Some(e);
+                if !self.worker.send(Command::Recover) {
+                    self.give_up(event_loop);
+                }
             }
             Wake::Saved(saved) => {
                 self.saved(saved);

@@ -4,6 +4,8 @@ use longtake::gpu::{self, Caps};
 use longtake::rollout::Error;
 use longtake::rollout::event::Event;
 
+use crate::offer::Offer;
+
 /// An error with everything that the window shows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -17,6 +19,8 @@ pub struct Fault {
     pub advice: String,
     /// Starting again with the same settings may help.
     pub again: bool,
+    /// Films that would fit, where it is memory that is missing; the widest first.
+    pub offers: Box<[Offer]>,
     /// The program's exit code where it ends with this, as that of `longtake generate`.
     pub code: u8,
 }
@@ -30,6 +34,7 @@ impl Fault {
             causes: Vec::new(),
             advice: String::new(),
             again: false,
+            offers: Box::default(),
             code: 1,
         }
     }
@@ -97,6 +102,7 @@ impl Fault {
             causes,
             advice: advice.to_owned(),
             again,
+            offers: Box::default(),
             code: match error {
                 Error::Setting(_) | Error::Window(_) | Error::Config { .. } => 2,
                 Error::WouldNotFit(_) => 3,

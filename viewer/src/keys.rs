@@ -58,8 +58,7 @@ const STEER: [(Key, usize); 8] = [
 /// Reads what was pressed since the last pass.
 pub fn read(ctx: &Context, s: &mut State) {
     let typing = ctx.text_edit_focused();
-    let focused = ctx.memory(|m| m.focused());
-    let on_film = focused.is_none_or(|id| id == crate::panels::film::id());
+    let on_film = let_go(ctx, s, typing);
     let (events, has_window) = ctx.input(|i| (i.events.clone(), i.focused));
     if !has_window && s.steering {
         s.reins.release();
@@ -94,6 +93,25 @@ pub fn read(ctx: &Context, s: &mut State) {
     }
 }
 
+/// Takes the keyboard from a control that was only pointed at; whether the film has it.
+///
+/// Who tabs to a control wants its keys to go there: Space presses it, arrows move it. Who points at one has used it by then,
+/// and goes on with the film's keys. A text field keeps what is typed either way.
+fn let_go(ctx: &Context, s: &mut State, typing: bool) -> bool {
+    let film = crate::panels::film::id();
+    let held = ctx.memory(|m| m.focused()).filter(|id| *id != film);
+    // A number that is clicked becomes a text field in the pass after, so it is looked at one pass later.
+    let points = ctx.input(|i| i.pointer.any_pressed() || i.pointer.any_released());
+    let pointed = std::mem::replace(&mut s.pointed, points);
+    match held {
+        Some(id) if pointed && !typing => {
+            ctx.memory_mut(|m| m.surrender_focus(id));
+            true
+        }
+        held => held.is_none(),
+    }
+}
+
 /// Keys that act unless a text field or steering has them.
 fn plain(ctx: &Context, s: &mut State, key: Key, m: Modifiers, on_film: bool) {
     if m.ctrl || m.alt || m.command {
@@ -106,7 +124,7 @@ fn plain(ctx: &Context, s: &mut State, key: Key, m: Modifiers, on_film: bool) {
         // A focused button takes Enter and Space itself.
         Key::Enter if on_film => match s.phase {
             Phase::Empty if s.job.text.is_some() => s.apply(),
-            Phase::Empty => s.start(),
+            Phase::Empty => s.enter(),
             Phase::Failed(_) => s.way_on(),
             _ => s.steer(),
         },

@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use longtake::gpu::{Device, Select, TierRequest, list_devices};
 use longtake::media::{self, Format};
 use longtake::ops::{BiasFix, WeightFormat};
+use longtake::rollout::event::{Event, LoadStage};
 use longtake::store::{Decoding, Named, Store};
 use longtake::text::Prompts;
 use longtake::world;
@@ -386,7 +387,15 @@ fn run(args: Args, begun: Instant) -> anyhow::Result<Option<Fault>> {
             Tier::Portable => TierRequest::Portable,
         },
     };
+    let opening = |done| {
+        let stage = LoadStage::Device;
+        if args.json {
+            tell(&Event::Loading { stage, done, of: 1 }, begun);
+        }
+    };
+    opening(0);
     let device = Device::open(&select).context("no device")?;
+    opening(1);
     let devices = list_devices().iter().map(|c| c.title()).collect();
     let options = Options {
         store: args.store(),

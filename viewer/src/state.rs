@@ -15,7 +15,9 @@ use longtake::world::{Pose, SeedFilm, Step, camera};
 
 use crate::fault::Fault;
 use crate::job::{Job, Width, Widths};
+use crate::loading::Loading;
 use crate::memory::{Change, Errors, History, Sample};
+use crate::offer::Offer;
 use crate::pictures::Gallery;
 use crate::play::Play;
 use crate::say;
@@ -360,6 +362,8 @@ pub struct State {
     pub reach: Option<(f32, f32)>,
     /// How far it is.
     pub phase: Phase,
+    /// What of the loading the engine has told.
+    pub loading: Loading,
     /// Playhead.
     pub play: Play,
     /// Device memory.
@@ -392,6 +396,8 @@ pub struct State {
     pub reins: Arc<Reins>,
     /// The film has the keyboard for steering.
     pub steering: bool,
+    /// The pointer went down or up in the last pass.
+    pub pointed: bool,
     /// Points that the pointer was dragged since the last turn.
     pub dragged: f32,
     /// What is shown.
@@ -435,6 +441,7 @@ impl State {
             zoom: Zoom::default(),
             reach: None,
             phase: Phase::Empty,
+            loading: Loading::default(),
             play: Play::default(),
             history: History::default(),
             ledger: MemoryUse::default(),
@@ -450,6 +457,7 @@ impl State {
             devices: Vec::new(),
             reins,
             steering: false,
+            pointed: false,
             dragged: 0.0,
             show: Show {
                 settings: false,
@@ -522,9 +530,29 @@ impl State {
         }
     }
 
+    /// Enter on the first screen: begins, or takes the first of what would fit.
+    pub fn enter(&mut self) {
+        match &self.plan {
+            Some(Err(fault)) => match fault.offers.first().cloned() {
+                Some(offer) => self.take_offer(offer),
+                None => self.show.settings = true,
+            },
+            _ => self.start(),
+        }
+    }
+
+    /// Sets the next film to one that fits; it is planned anew.
+    pub fn take_offer(&mut self, offer: Offer) {
+        self.job = *offer.job;
+        self.widths = self.job.widths;
+        self.say(format!("set: {}", offer.name));
+    }
+
     /// Makes a film by the settings, from its beginning.
     pub fn start(&mut self) {
         self.leave();
+        self.loading = Loading::default();
+        self.film.pass = (0, 0);
         self.job.widths = self.widths;
         self.text.ask(&self.job);
         let given = match self.job.text {
@@ -907,9 +935,13 @@ impl State {
         let Phase::Failed(fault) = self.phase.clone() else {
             return;
         };
-        match fault.again {
-            true => self.again(),
-            false => {
+        match (fault.again, fault.offers.first().cloned()) {
+            (true, _) => self.again(),
+            (false, Some(offer)) => {
+                self.take_offer(offer);
+                self.start();
+            }
+            (false, None) => {
                 self.show.settings = true;
                 self.phase = match self.is_empty() {
                     true => Phase::Empty,
@@ -942,6 +974,8 @@ impl State {
                 self.planned = None;
             }
             Message::Planned(plan) => self.plan = Some(*plan),
+            Message::NotLost => {}
+            Message::Loading(stage, done, of) => self.loading.take(stage, done, of),
             Message::Begun(begun) => self.begun(*begun),
             Message::Given(n, memory) => {
                 self.ledger = memory;
@@ -968,11 +1002,7 @@ impl State {
             Message::Lost(made) => {
                 self.was = Some(self.phase.clone());
                 self.phase = Phase::GoingBack(0, made);
-                self.warn(format!(
-                    "the graphics driver restarted; {} {} made again on a new device, then the film goes on",
-                    say::n(made, "frame"),
-                    if made == 1 { "is" } else { "are" }
-                ));
+                self.warn(crate::worker::lost(made));
             }
             Message::Again(done, of) => {
                 if let Phase::GoingBack(..) = self.phase {

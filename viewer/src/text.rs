@@ -312,6 +312,7 @@ pub fn fault(error: &store::Error) -> Fault {
         causes: chain(error),
         advice: advice.to_owned(),
         again: false,
+        offers: Box::default(),
         code,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use longtake::gpu::Device;
+use longtake::gpu::{Caps, Device};
 use longtake::model::config::DitConfig;
 use longtake::rollout::event::{Event, PassKind};
 use longtake::rollout::{self, Cue, Drift, Script, Session, Turn};
@@ -20,17 +20,24 @@ use crate::worker::{Begun, Made, Message, Out, Split, is_loss, main_bytes, memor
 ///
 /// # Errors
 /// As [`TextJob::settle`]; a film that does not fit.
-pub fn plan(device: &Device, job: &Job, text: &TextJob) -> Result<Event, Fault> {
-    preview(device, &text.settle(job)?)
+pub fn plan(caps: &Caps, job: &Job, text: &TextJob) -> Result<Event, Fault> {
+    preview(caps, &text.settle(job)?)
 }
 
-fn preview(device: &Device, settled: &Settled) -> Result<Event, Fault> {
+fn preview(caps: &Caps, settled: &Settled) -> Result<Event, Fault> {
     let outline = Script {
         cues: Vec::new(),
         latents: settled.latents,
     };
-    Session::preview(device, &settled.model, &outline.into(), &settled.config)
-        .map_err(|e| Fault::of(&e))
+    let latents = settled.latents;
+    Session::preview_on(
+        caps,
+        &settled.model,
+        &outline.into(),
+        latents,
+        &settled.config,
+    )
+    .map_err(|e| Fault::of(&e))
 }
 
 /// The film.
@@ -62,7 +69,7 @@ impl TextRun {
         let text = job.text.clone().unwrap_or_default();
         let settled = text.settle(&job)?;
         // Whether the film fits is said before the encoder takes its time.
-        preview(device, &settled)?;
+        preview(device.caps(), &settled)?;
         if let Some(path) = &settled.found.guess {
             out.send(Message::Warning(format!(
                 "no preset knows {path:?} by name; it is run as {}",

@@ -12,13 +12,14 @@ use longtake::cache::{Held, KvFigures};
 use longtake::decode::Pictures;
 use longtake::frame::Frame;
 use longtake::gpu::{self, Caps, Device, Purpose, Select};
-use longtake::rollout::event::{Event, MemoryUse, PassKind};
+use longtake::rollout::event::{Event, LoadStage, MemoryUse, PassKind};
 use longtake::rollout::{self, Drift, ModelSource, Session, Walk};
 use longtake::world::{self, OnWall, Path, Pose, SeedFilm, Step};
 
 use crate::fault::Fault;
 use crate::job::{Job, Widths};
 use crate::memory::Errors;
+use crate::offer;
 use crate::text::Told;
 use crate::text_run::{self, TextRun};
 
@@ -43,7 +44,7 @@ pub enum Command {
     Compare(bool),
     /// Compare spans that are coded from now on with what they were coded from, or no more.
     Measure(bool),
-    /// The window found the device lost.
+    /// The window could not be drawn: the device may be lost.
     Recover,
     /// Work on another device; the film ends.
     Device(Select),
@@ -56,9 +57,13 @@ pub enum Message {
     Opened(Box<Caps>, Device),
     /// The driver gave the device up with so many frames made; another is opened and the film made again up to there.
     Lost(usize),
+    /// The device is not lost, whatever the window has met.
+    NotLost,
     /// What a film would take, or why it cannot be.
     Planned(Box<Result<Event, Fault>>),
-    /// Loading begins; the given frames of the film.
+    /// A stage of loading is so far: (done, of).
+    Loading(LoadStage, u64, u64),
+    /// What is loaded; the given frames of the film.
     Begun(Box<Begun>),
     /// So many given frames are in the cache.
     Given(usize, MemoryUse),
@@ -268,6 +273,14 @@ impl Out {
         (self.wake)();
     }
 
+    /// A stage of loading, for both.
+    fn loading(&self, event: Event) {
+        self.event(&event);
+        if let Event::Loading { stage, done, of } = event {
+            self.send(Message::Loading(stage, done, of));
+        }
+    }
+
     /// An event for programs, one JSON line.
     pub(crate) fn event(&self, event: &Event) {
         if let Some(begun) = self.json {
@@ -394,7 +407,7 @@ impl Engine {
     fn obey(&mut self, command: Command) -> Result<(), Fault> {
         match command {
             Command::Plan(job) => {
-                let plan = plan(&self.device, &job);
+                let plan = plan(self.device.caps(), &job);
                 self.out.send(Message::Planned(Box::new(plan)));
             }
             Command::Start(job) => {
@@ -441,8 +454,14 @@ impl Engine {
                 }
             }
             Command::Measure(on) => self.measures = on,
-            Command::Recover if self.device.is_lost() => self.recover()?,
-            Command::Recover => {}
+            Command::Recover => {
+                // A loss is told when work is waited for.
+                let _ = self.device.wait();
+                match self.device.is_lost() {
+                    true => self.recover()?,
+                    false => self.out.send(Message::NotLost),
+                }
+            }
             Command::Device(select) => {
                 (self.run, self.text, self.twin) = (None, None, None);
                 self.making = false;
@@ -495,7 +514,7 @@ impl Engine {
         if self.is_behind() {
             if let Err(e) = self.compare() {
                 (self.twin, self.compares) = (None, false);
-                if is_loss(&e) {
+                if self.is_loss(&e) {
                     return self.recover();
                 }
                 let why = Fault::of(&e).causes.first().cloned();
@@ -518,8 +537,13 @@ impl Engine {
                 self.making = false;
                 self.out.send(Message::Finished);
             }
-            Err(e) if is_loss(&e) && self.recovered != Some(run.path.len()) => self.recover()?,
-            Err(e) => return Err(Fault::of(&e).at(run.path.len(), self.device.caps())),
+            Err(e) => {
+                let made = run.path.len();
+                if self.is_loss(&e) && self.recovered != Some(made) {
+                    return self.recover();
+                }
+                return Err(Fault::of(&e).at(made, self.device.caps()));
+            }
         }
         Ok(())
     }
@@ -544,6 +568,14 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// The error is that the device is lost. What fails first on such a device may say something else, so it is asked.
+    fn is_loss(&self, e: &rollout::Error) -> bool {
+        if let rollout::Error::Gpu(gpu::Error::Device { .. }) = e {
+            let _ = self.device.wait();
+        }
+        is_loss(e) || self.device.is_lost()
     }
 
     /// Makes the next chunk of the film in half floats.
@@ -580,6 +612,7 @@ impl Engine {
         let made = self.text.as_ref().map_or(made, TextRun::made);
         self.recovered = Some(made);
         self.twin = None;
+        self.out.event(&Event::Warning { text: lost(made) });
         self.out.send(Message::Lost(made));
         let (run, was_making) = (self.run.take(), self.making);
         self.device = Device::open(&self.select).map_err(|e| {
@@ -601,6 +634,15 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What a lost device means for a film of so many made frames.
+pub fn lost(made: usize) -> String {
+    format!(
+        "the graphics driver restarted; {} {} made again on a new device, then the film goes on",
+        crate::say::n(made, "frame"),
+        if made == 1 { "is" } else { "are" }
+    )
 }
 
 pub(crate) fn is_loss(e: &rollout::Error) -> bool {
@@ -686,13 +728,25 @@ fn settle(job: &Job) -> Result<(ModelSource, SeedFilm, Walk, rollout::Config), F
     Ok((model, film, walk, config))
 }
 
-fn plan(device: &Device, job: &Job) -> Result<Event, Fault> {
+/// The plan of a film on a device of such capabilities.
+///
+/// # Errors
+/// Why it cannot be made there, with what could where memory is missing.
+pub fn plan(caps: &Caps, job: &Job) -> Result<Event, Fault> {
     if let Some(text) = &job.text {
-        return text_run::plan(device, job, text);
+        return text_run::plan(caps, job, text);
     }
     let (model, _, walk, config) = settle(job)?;
-    Session::preview_open(device, &model, &walk.into(), job.most, &config)
-        .map_err(|e| Fault::of(&e))
+    Session::preview_on(caps, &model, &walk.into(), job.most, &config)
+        .map_err(|e| refusal(&e, caps, &model, job))
+}
+
+fn refusal(e: &rollout::Error, caps: &Caps, model: &ModelSource, job: &Job) -> Fault {
+    let fault = Fault::of(e);
+    match e {
+        rollout::Error::WouldNotFit(_) => offer::refusal(caps, model, job, fault),
+        _ => fault,
+    }
 }
 
 /// A film in the making.
@@ -727,9 +781,11 @@ struct Run {
 
 impl Run {
     fn start(device: &Device, job: Job, out: &Out) -> Result<Run, Fault> {
-        let run = Run::load(device, job)?;
-        let plan = run.session.plan();
+        let plan = plan(device.caps(), &job)?;
         out.event(&plan);
+        // It was opened before the window was.
+        out.send(Message::Loading(LoadStage::Device, 1, 1));
+        let run = Run::load(device, job, &mut |event| out.loading(event))?;
         let frames = run.film.frames.iter().zip(&run.film.poses);
         out.send(Message::Begun(Box::new(Begun {
             job: run.job.clone(),
@@ -745,11 +801,12 @@ impl Run {
         Ok(run)
     }
 
-    fn load(device: &Device, job: Job) -> Result<Run, Fault> {
+    fn load(device: &Device, job: Job, on: &mut dyn FnMut(Event)) -> Result<Run, Fault> {
         let (model, film, walk, config) = settle(&job)?;
         let poses = walk.given_poses.clone();
-        let session = Session::open(device, &model, walk, job.most, &config)
-            .map_err(|e| Fault::of(&e).at(0, device.caps()))?;
+        let caps = device.caps();
+        let session = Session::load(device, &model, walk, job.most, &config, on)
+            .map_err(|e| refusal(&e, caps, &model, &job).at(0, caps))?;
         Ok(Run {
             session,
             given: poses.len(),
@@ -918,6 +975,7 @@ impl Run {
                 Event::FramesReady { secs, .. } => split.total = *secs,
                 Event::Drift(stretch) => drift.push(Drift::clone(stretch)),
                 Event::Warning { text } => out.send(Message::Warning(text.clone())),
+                Event::Loading { .. } => return out.loading(event),
                 _ => {}
             }
             out.event(&event);
@@ -1002,7 +1060,7 @@ impl Run {
         } = self;
         drop(session);
         let frames = frames.min(path.len()) / self.chunk_frames * self.chunk_frames;
-        let mut run = Run::load(device, job)?;
+        let mut run = Run::load(device, job, &mut |_| {})?;
         run.lead.clear();
         for first in (0..frames).step_by(self.chunk_frames) {
             for (_, widths) in bits.iter().skip(1).filter(|(at, _)| *at == first) {

@@ -12,12 +12,13 @@ use egui::{Key, Modifiers, Theme};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use longtake::gpu::{Device, list_devices};
-use longtake::rollout::Error;
+use longtake::rollout::event::{Event, LoadStage};
+use longtake::rollout::{Error, fit};
 use longtake_viewer::fault::Fault;
 use longtake_viewer::job::{Width, Widths};
 use longtake_viewer::state::{Effect, Phase, State};
-use longtake_viewer::worker::{Command, Message};
-use longtake_viewer::{panels, tokens};
+use longtake_viewer::worker::{self, Command, Message};
+use longtake_viewer::{loading, panels, tokens};
 
 fn harness(
     state: State,
@@ -148,6 +149,236 @@ fn picture_of_the_loading() {
     let mut s = support::loading();
     s.hear(Message::Given(9, Default::default()));
     picture("loading-dark", s, [1180.0, 720.0], Theme::Dark, 1.0);
+}
+
+#[test]
+fn picture_of_the_weights_on_their_way_in_daylight_at_two_pixels_a_point() {
+    let mut s = support::empty();
+    s.start();
+    s.effects.clear();
+    s.hear(Message::Loading(LoadStage::Device, 1, 1));
+    s.hear(Message::Loading(LoadStage::Weights, 112, 112));
+    s.hear(Message::Loading(LoadStage::Upload, 6_396_313, 9_243_392));
+    picture("loading-light-2x", s, [1024.0, 640.0], Theme::Light, 2.0);
+}
+
+#[test]
+fn the_stages_of_loading_are_told_one_after_the_other() {
+    let mut s = support::empty();
+    s.start();
+    assert_eq!(loading::line(&s), "Open the device");
+    s.hear(Message::Loading(LoadStage::Device, 1, 1));
+    assert_eq!(loading::line(&s), "Check the weights");
+    s.hear(Message::Loading(LoadStage::Weights, 112, 112));
+    s.hear(Message::Loading(LoadStage::Upload, 6_396_313, 9_243_392));
+    assert_eq!(
+        loading::line(&s),
+        "Bring them onto the device 6.1 / 8.8 MiB"
+    );
+    let steps: Vec<_> = loading::rows(&s).iter().map(|r| r.step).collect();
+    use loading::Step::{Done, Next, Now};
+    assert_eq!(steps, [Done, Done, Now, Next, Next, Next]);
+    // Kernels that are all there are not told of.
+    let mut s = support::loading();
+    s.hear(Message::Given(9, Default::default()));
+    assert_eq!(loading::line(&s), "Given frames into the cache 9 / 24");
+    assert_eq!(loading::rows(&s)[3].figure, "kept");
+    s.hear(Message::Given(24, Default::default()));
+    assert_eq!(loading::line(&s), "First frame");
+    s.hear(Message::Pass(1, 2));
+    let h = plain(s);
+    let name = "Loading: First frame pass 1 / 2";
+    assert!(h.query_by_label(name).is_some());
+}
+
+/// The first screen on a card of so much memory, as the worker answers it.
+fn on_a_card(mib: u64) -> (State, longtake::gpu::Caps) {
+    let card = fit::card(mib << 20);
+    let mut s = support::empty();
+    s.device.title = card.name.clone();
+    s.device.free = card.memory_bytes;
+    s.hear(Message::Planned(Box::new(worker::plan(&card, &s.job))));
+    (s, card)
+}
+
+/// A card that holds the default film at 2 bit and not at 4, in MiB.
+fn small_card(s: &State) -> u64 {
+    let peak = |width| {
+        let mut job = s.job.clone();
+        job.widths = Widths::both(width);
+        match worker::plan(&fit::card(u64::MAX), &job).expect("fits") {
+            Event::Plan { planned, .. } => planned.peak_device_bytes,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (two, four) = (peak(Width::Two), peak(Width::Four));
+    let between = two.div_ceil(1 << 20);
+    assert!(between << 20 < four, "{two} and {four} bytes");
+    between
+}
+
+#[test]
+fn picture_of_a_film_that_does_not_fit() {
+    let mib = small_card(&support::empty());
+    let (s, _) = on_a_card(mib);
+    picture("refused-dark", s, [1180.0, 720.0], Theme::Dark, 1.0);
+}
+
+#[test]
+fn what_would_fit_is_taken_by_key_and_then_walked() {
+    let (s, card) = on_a_card(small_card(&support::empty()));
+    let mut h = plain(s);
+    // On the card and in the pane.
+    assert_eq!(h.get_all_by_label_contains("MiB; a card of").count(), 2);
+    // The first button has the focus: the narrowest that keeps all of the window.
+    press(&mut h, Key::Enter);
+    let sent = commands(&mut h);
+    let [Command::Plan(job)] = &sent[..] else {
+        panic!("nothing is begun, the film is planned anew: {sent:?}")
+    };
+    assert!(job.widths.k.bits() < 4 && job.window == 72, "{job:?}");
+    let plan = worker::plan(&card, job);
+    assert!(plan.is_ok(), "{plan:?}");
+    h.state_mut().hear(Message::Planned(Box::new(plan)));
+    h.run_steps(2);
+    press(&mut h, Key::Enter);
+    let sent = commands(&mut h);
+    assert!(
+        matches!(&sent[..], [Command::Start(to)] if to.widths == h.state().widths),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn every_offer_fits_and_a_card_too_small_for_any_says_so() {
+    let (mut s, card) = on_a_card(14);
+    let Some(Err(fault)) = s.plan.clone() else {
+        panic!("{:?}", s.plan)
+    };
+    assert!(!fault.offers.is_empty(), "{fault:?}");
+    assert_eq!(fault.code, 3);
+    for offer in &fault.offers {
+        let plan = worker::plan(&card, &offer.job);
+        assert!(plan.is_ok(), "{offer:?}: {plan:?}");
+    }
+    // Each is a button, reached by Tab.
+    let names: Vec<_> = fault
+        .offers
+        .iter()
+        .map(|o| format!("Take {}", o.name))
+        .collect();
+    s.show.settings = false;
+    let mut h = plain(s);
+    for name in &names {
+        for _ in 0..80 {
+            if h.get_by_label(name).is_focused() {
+                break;
+            }
+            press(&mut h, Key::Tab);
+        }
+        assert!(h.get_by_label(name).is_focused(), "{name}");
+    }
+    press(&mut h, Key::Space);
+    let last = fault.offers.last().unwrap();
+    assert_eq!(h.state().job, *last.job);
+
+    let (s, _) = on_a_card(4);
+    let mut h = plain(s);
+    assert!(
+        h.state()
+            .plan
+            .as_ref()
+            .unwrap()
+            .as_ref()
+            .unwrap_err()
+            .offers
+            .is_empty()
+    );
+    press(&mut h, Key::Enter);
+    assert!(h.state().show.settings);
+    assert!(
+        commands(&mut h)
+            .iter()
+            .all(|c| !matches!(c, Command::Start(_)))
+    );
+}
+
+#[test]
+fn a_click_on_a_control_leaves_the_keys_to_the_film() {
+    let mut h = plain(support::running(20));
+    let names = [
+        "Cache bits, 4 bit",
+        "Loop: off",
+        "1.0 ×",
+        "Settings",
+        "Seed",
+        "World",
+    ];
+    for name in names {
+        // A number stands behind a word of the same name.
+        let control = h.get_all_by_label(name).last();
+        control.unwrap().click();
+        h.run_steps(3);
+        if name == "Seed" {
+            // What is typed into a number stays there.
+            press(&mut h, Key::Num2);
+            assert_eq!(h.state().widths, Widths::both(Width::Four));
+            press(&mut h, Key::Enter);
+            continue;
+        }
+        if name == "World" {
+            // A click beside it ends that.
+            let beside = egui::pos2(700.0, 20.0);
+            for pressed in [true, false] {
+                h.event(egui::Event::PointerMoved(beside));
+                h.event(egui::Event::PointerButton {
+                    pos: beside,
+                    button: egui::PointerButton::Primary,
+                    pressed,
+                    modifiers: Modifiers::NONE,
+                });
+                h.run_steps(2);
+            }
+        }
+        let moving = h.state().play.moving;
+        press(&mut h, Key::Space);
+        assert_ne!(h.state().play.moving, moving, "Space after {name}");
+        press(&mut h, Key::End);
+        press(&mut h, Key::ArrowLeft);
+        let last = h.state().len() - 1;
+        assert_eq!(h.state().play.at, last - 8, "Left after {name}");
+    }
+    press(&mut h, Key::Num3);
+    assert_eq!(h.state().widths, Widths::both(Width::Three));
+}
+
+#[test]
+fn who_tabs_to_a_control_has_its_keys_there() {
+    let mut h = plain(support::running(20));
+    for _ in 0..80 {
+        press(&mut h, Key::Tab);
+        if h.get_by_label("Loop: off").is_focused() {
+            break;
+        }
+    }
+    let (moving, at) = (h.state().play.moving, h.state().play.at);
+    press(&mut h, Key::Space);
+    assert!(h.query_by_label("Loop: all").is_some(), "Space presses it");
+    assert_eq!((h.state().play.moving, h.state().play.at), (moving, at));
+    // Letters are the film's all the same.
+    press(&mut h, Key::I);
+    assert!(h.state().show.statistics);
+}
+
+#[test]
+fn space_on_the_error_card_plays_what_is_safe() {
+    let mut s = support::running(20);
+    s.hear(Message::Fault(Box::new(fault(20))));
+    let mut h = plain(s);
+    let moving = h.state().play.moving;
+    press(&mut h, Key::Space);
+    assert_ne!(h.state().play.moving, moving);
+    assert!(commands(&mut h).is_empty(), "nothing is begun again");
 }
 
 #[test]

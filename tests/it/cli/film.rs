@@ -15,6 +15,19 @@ fn events(out: &str) -> Vec<Value> {
     out.lines().map(json).collect()
 }
 
+/// Takes the stages of loading out of a stream: stage, done, of. How many there are depends on what a device has compiled before.
+fn stages(events: &mut Vec<Value>) -> Vec<(String, u64, u64)> {
+    let (loading, rest) = events.drain(..).partition(|e| e["event"] == "loading");
+    *events = rest;
+    let loading: Vec<Value> = loading;
+    let of = |e: &Value| {
+        let number = |key: &str| e[key].as_u64().unwrap();
+        let stage = e["stage"].as_str().unwrap().to_owned();
+        (stage, number("done"), number("of"))
+    };
+    loading.iter().map(of).collect()
+}
+
 fn names(events: &[Value]) -> Vec<&str> {
     events
         .iter()
@@ -28,13 +41,29 @@ fn events_come_in_order_and_the_film_is_whole() {
     let out = scratch
         .generate(&format!("{SMALL} --json --frames 3 -o walk.mp4 --timings"))
         .ok();
-    let events = events(&out);
+    let mut events = events(&out);
     let mut before = 0.0;
     for event in &events {
         assert_eq!(event["schema"], 1);
         let t = event["t"].as_f64().unwrap();
         assert!(before <= t, "{event}");
         before = t;
+    }
+    let upload = |e: &Value| e["stage"] == "upload";
+    assert!(events[0]["stage"] == "device" && !events[..4].iter().any(upload));
+    let loading = stages(&mut events);
+    let mut order: Vec<&str> = loading.iter().map(|(stage, ..)| stage.as_str()).collect();
+    order.dedup();
+    assert_eq!(order, ["device", "weights", "upload", "kernels"]);
+    for stage in ["device", "weights", "upload", "kernels"] {
+        let of_it = loading.iter().filter(|(s, ..)| s == stage);
+        let of_it: Vec<_> = of_it.map(|(_, done, of)| (*done, *of)).collect();
+        assert_eq!(of_it[0].0, 0, "{stage} begins: {of_it:?}");
+        let (done, of) = of_it[of_it.len() - 1];
+        assert!(0 < of && done == of, "{stage} ends: {of_it:?}");
+        // Kernels of the first denoising pass are counted anew.
+        let in_order = |w: &[(u64, u64)]| w[0].0 < w[1].0 && w[0].1 == w[1].1 || w[1].0 == 0;
+        assert!(of_it.windows(2).all(in_order), "{stage}: {of_it:?}");
     }
     let mut expected = vec!["plan"];
     expected.extend(["pass_done"; 3]);
@@ -48,6 +77,12 @@ fn events_come_in_order_and_the_film_is_whole() {
     assert_eq!(names(&events), expected);
 
     let plan = &events[0];
+    let uploaded = loading.iter().rfind(|(s, ..)| s == "upload").unwrap();
+    assert_eq!(
+        plan["planned"]["weights_bytes"].as_u64(),
+        Some(uploaded.2),
+        "the plan's bytes"
+    );
     assert_eq!(
         (&plan["frames"], &plan["given_frames"], &plan["seed"]),
         (&3.into(), &3.into(), &11.into())

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use longtake::text::Tokenizer;
 use longtake::weights::{Dtype, Existing, Planned, Weights, Writer};
 
-fn fixture(name: &str) -> PathBuf {
+/// A recorded file.
+pub fn fixture(name: &str) -> PathBuf {
     // The package of the tests may be the library or a member beside it.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let roots = [Some(here), here.parent()];

@@ -55,7 +55,6 @@ fn cells(ui: &mut Ui, s: &State, name: &str, chosen: Width, high: f32) -> Option
     if (response.clicked() || response.dragged())
         && let Some(at) = response.interact_pointer_pos()
     {
-        response.request_focus();
         let share = (at.x - rect.left()) / rect.width();
         target = Some(((share * 5.0) as usize).min(4));
     }

@@ -104,25 +104,26 @@ pub fn show(ui: &mut Ui, s: &mut State, fault: &Fault) {
             .max_rect(row)
             .layout(egui::Layout::left_to_right(egui::Align::Center)),
     );
-    let way = match fault.again {
-        true => "Start again, same seed",
-        false => "Change the settings",
+    let taken = fault.offers.first().map(|o| format!("Take {}", o.name));
+    let (way, icon) = match (&taken, fault.again) {
+        (_, true) => ("Start again, same seed", Icon::Undo),
+        (Some(offer), false) => (offer.as_str(), Icon::Play),
+        (None, false) => ("Change the settings", Icon::Settings),
     };
     let primary = Press {
         primary: true,
-        icon: Some(if fault.again {
-            Icon::Undo
-        } else {
-            Icon::Settings
-        }),
+        icon: Some(icon),
         ..Press::word(way).key("Enter")
     };
-    let primary = primary.show(&mut buttons);
-    if buttons.memory(|m| m.focused()).is_none() {
-        primary.request_focus();
-    }
-    if primary.clicked() {
+    // Enter takes it by the table of keys. It has not the focus, or Space, which plays what is safe, would press it.
+    if primary.show(&mut buttons).clicked() {
         s.way_on();
+    }
+    for offer in fault.offers.iter().skip(1).take(2) {
+        if Press::word(&offer.name).show(&mut buttons).clicked() {
+            s.take_offer(offer.clone());
+            s.start();
+        }
     }
     buttons.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
         let copy = Press {

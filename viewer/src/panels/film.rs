@@ -10,7 +10,7 @@ use crate::tokens;
 use crate::widgets::keycap;
 use crate::worker::KEYS;
 
-use super::{compare, error, first, statistics};
+use super::{compare, error, first, loading, statistics};
 
 /// Times that the film can be looked at more closely.
 const MOST_ZOOM: f32 = 16.0;
@@ -175,6 +175,7 @@ fn drive(ui: &mut Ui, s: &mut State, response: &Response) {
 fn describe(s: &State, response: &Response) {
     let text = match s.phase {
         Phase::Empty => "Film, nothing made yet".to_owned(),
+        Phase::Loading(..) => format!("Film, loading: {}", crate::loading::line(s)),
         _ => format!(
             "Film, frame {} of {}, {}, steering {}",
             s.play.at,
@@ -190,8 +191,7 @@ fn describe(s: &State, response: &Response) {
 fn badge(ui: &mut Ui, s: &State, film: Rect) -> Option<Rect> {
     let at = film.min + vec2(12.0, 12.0);
     let text = match s.phase {
-        Phase::Loading(0, _) => "loading weights, preparing shaders".to_owned(),
-        Phase::Loading(done, of) => format!("true frames into the cache: {done} / {of}"),
+        Phase::Loading(..) => return Some(loading::show(ui, s, at)),
         Phase::GoingBack(done, of) => format!("making the way here again: {done} / {of}"),
         _ if s.steering => return Some(steering(ui, s, at)),
         _ => return None,
@@ -203,7 +203,7 @@ fn badge(ui: &mut Ui, s: &State, film: Rect) -> Option<Rect> {
     let p = ui.painter();
     p.rect_filled(rect, 6.0, tokens::OVER_FILM);
     p.galley(at + vec2(12.0, 7.0), galley, tokens::OVER_TEXT);
-    if let Phase::Loading(done, of) | Phase::GoingBack(done, of) = s.phase {
+    if let Phase::GoingBack(done, of) = s.phase {
         let bar = Rect::from_min_size(
             rect.left_bottom() + vec2(12.0, -7.0),
             vec2(rect.width() - 24.0, 3.0),

@@ -1,9 +1,63 @@
 //! The first screen: one key to walk, and what it will need.
 
+use crate::fault::Fault;
 use crate::state::State;
 use crate::tokens;
 use crate::widgets::{Icon, Press, keycap};
-use egui::{Rect, RichText, Sense, TextStyle, Ui, UiBuilder, vec2};
+use egui::{Label, Rect, Response, RichText, Sense, TextStyle, Ui, UiBuilder, vec2};
+
+/// Points that the card takes.
+fn height(s: &State) -> f32 {
+    match &s.plan {
+        Some(Err(fault)) => 304.0 + 32.0 * fault.offers.len().saturating_sub(1) as f32,
+        _ => 270.0,
+    }
+}
+
+/// The button that Enter presses.
+fn first(ui: &mut Ui, press: Press<'_>) -> Response {
+    let response = press.show(ui);
+    if ui.memory(|m| m.focused()).is_none() {
+        response.request_focus();
+    }
+    response
+}
+
+/// Why it cannot begin, and what could: the first one in place of the way in.
+fn refused(ui: &mut Ui, s: &mut State, fault: &Fault) {
+    let text = RichText::new(&fault.headline).size(14.0);
+    ui.add(Label::new(text.color(tokens::DARK.error)).truncate())
+        .on_hover_text(fault.text());
+    ui.add_space(4.0);
+    for (i, offer) in fault.offers.iter().enumerate() {
+        let name = format!("Take {}", offer.name);
+        let press = match i {
+            0 => Press {
+                primary: true,
+                ..Press::word(&name).key("Enter")
+            },
+            _ => Press::word(&name),
+        };
+        let response = match i {
+            0 => first(ui, press),
+            _ => press.show(ui),
+        };
+        if response.clicked() {
+            s.take_offer(offer.clone());
+        }
+        ui.add_space(2.0);
+    }
+    if fault.offers.is_empty() {
+        let settings = Press {
+            primary: true,
+            icon: Some(Icon::Settings),
+            ..Press::word("Change the settings").key("Enter")
+        };
+        if first(ui, settings).clicked() {
+            s.show.settings = true;
+        }
+    }
+}
 
 /// The card over the dimmed still.
 pub fn show(ui: &mut Ui, s: &mut State) {
@@ -13,7 +67,7 @@ pub fn show(ui: &mut Ui, s: &mut State) {
     let area = ui.max_rect();
     let size = vec2(
         480.0f32.min(area.width() - 24.0),
-        316.0f32.min(area.height() - 24.0),
+        height(s).min(area.height() - 24.0),
     );
     let rect = Rect::from_center_size(area.center(), size).round();
     ui.painter().rect_filled(rect, 8.0, tokens::OVER_FILM);
@@ -44,17 +98,21 @@ pub fn show(ui: &mut Ui, s: &mut State) {
         ),
     );
     ui.add_space(12.0);
-    let walk = Press {
-        icon: Some(Icon::Play),
-        primary: true,
-        ..Press::word("Walk").key("Enter")
-    };
-    let walk = walk.show(ui);
-    if ui.memory(|m| m.focused()).is_none() {
-        walk.request_focus();
-    }
-    if walk.clicked() {
-        s.start();
+    match &s.plan {
+        Some(Err(fault)) => {
+            let fault = fault.clone();
+            refused(ui, s, &fault);
+        }
+        _ => {
+            let walk = Press {
+                icon: Some(Icon::Play),
+                primary: true,
+                ..Press::word("Walk").key("Enter")
+            };
+            if first(ui, walk).clicked() {
+                s.start();
+            }
+        }
     }
     ui.add_space(10.0);
     ui.horizontal(|ui| {

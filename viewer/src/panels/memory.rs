@@ -105,8 +105,13 @@ fn plan(ui: &mut Ui, s: &mut State) {
             title(ui, "Device memory", "plan");
             ui.label(RichText::new(&fault.headline).color(t.error));
             for cause in &fault.causes {
-                ui.label(RichText::new(cause).small().color(t.text));
+                let text = RichText::new(cause).text_style(TextStyle::Monospace);
+                // A table stays one: its lines are scrolled, not broken.
+                ScrollArea::horizontal().id_salt(cause).show(ui, |ui| {
+                    ui.add(egui::Label::new(text.size(11.0).color(t.text)).extend());
+                });
             }
+            ui.label(RichText::new(&fault.advice).small().color(t.weak));
         }
         _ => title(ui, "Device memory", "planning"),
     }

@@ -7,6 +7,7 @@ pub mod film;
 pub mod first;
 pub mod graph;
 pub mod keys;
+pub mod loading;
 pub mod memory;
 pub mod prompt;
 pub mod settings;

@@ -25,6 +25,7 @@ pub fn show(ui: &mut Ui, s: &State, narrow: bool) {
             },
         );
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let lacks = matches!(&s.plan, Some(Err(_)));
             let hints: &[(&str, &str)] = match (s.phase == Phase::Empty, narrow) {
                 (true, _) if s.job.text.is_some() => &[
                     ("?", "all keys"),
@@ -37,6 +38,7 @@ pub fn show(ui: &mut Ui, s: &State, narrow: bool) {
                     ("Ctrl Enter", "apply the prompt"),
                     ("Space", "play"),
                 ],
+                (true, _) if lacks => &[("?", "all keys"), ("F2", "settings")],
                 (true, _) => &[("?", "all keys"), ("F2", "settings"), ("Enter", "walk")],
                 (false, true) => &[("?", "all keys"), ("Enter", "steer"), ("Space", "play")],
                 (false, false) => &[

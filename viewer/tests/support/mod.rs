@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use longtake::cache::{Held, KvFigures};
-use longtake::rollout::event::{Event, MemoryUse, Offload};
+use longtake::rollout::event::{Event, LoadStage, MemoryUse, Offload};
 use longtake::rollout::{Drift, Look};
 use longtake::world::{Action, Pose, SeedFilm};
 use longtake_viewer::job::{Job, Width, Widths};
@@ -74,6 +74,9 @@ pub fn loading() -> State {
     let mut s = empty();
     s.start();
     s.effects.clear();
+    s.hear(Message::Loading(LoadStage::Device, 1, 1));
+    s.hear(Message::Loading(LoadStage::Weights, 112, 112));
+    s.hear(Message::Loading(LoadStage::Upload, 9_243_392, 9_243_392));
     begin(&mut s);
     s
 }
