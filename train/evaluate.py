@@ -3,6 +3,7 @@
     python evaluate.py FOLDER [--films 100] [--to results.json]      the numbers
     python evaluate.py FOLDER --sheet sheet.png                      a contact sheet
     python evaluate.py FOLDER --long 600 [--to long.json]            one long film
+    python evaluate.py FOLDER --walks walks.json [--films 100]       the walks of the revisits, for examples/revisits.rs
 
 FOLDER holds `config.json` and `weights.safetensors`. Held-out seeds are below `clips.FIRST_SEED`. The same seeds give
 the same films and the same noise to every network.
@@ -40,6 +41,11 @@ def returning(n):
     """24 frames of exploring, then 23 that undo the walk."""
     seed = 900_100 + n
     return film(seed, lambda world: there_and_back(world, np.random.default_rng(seed + 5 * 10**8), GIVEN))
+
+
+def write_walks(path, count):
+    films = [dict(seed=900_100 + n, poses=returning(n)[1].tolist()) for n in range(count)]
+    Path(path).write_text(json.dumps(dict(given=GIVEN, away=AWAY, films=films)) + "\n")
 
 
 def ordinary(n):
@@ -157,6 +163,7 @@ def main():
     parser.add_argument("--films", type=int, default=100)
     parser.add_argument("--to", help="JSON file for the numbers")
     parser.add_argument("--sheet", help="PNG file for a contact sheet")
+    parser.add_argument("--walks", help="JSON file for the walks")
     parser.add_argument("--long", type=int, help="frames of a long film")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -170,7 +177,9 @@ def main():
         if args.to:
             Path(args.to).write_text(json.dumps(results, indent=1) + "\n")
 
-    if args.sheet:
+    if args.walks:
+        write_walks(args.walks, args.films)
+    elif args.sheet:
         sheet(model, settings).save(args.sheet, optimize=True)
     elif args.long:
         numbers, made, true = long_film(model, settings, args.long)

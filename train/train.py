@@ -191,9 +191,10 @@ def train(args):
         batch = lesson.batch
         frames = len(batch.ids)
         window = int(run.draw.integers(1, 9)) if frames >= 16 and run.draw.random() < 0.08 else None
+        coded = position > 0.35 and run.draw.random() < 0.5
         t, noisy = lesson.draw_noise()
         with torch.autocast(run.device.type, dtype=torch.bfloat16):
-            guess = teach(lesson.context, noisy, t, batch.poses, batch.ids, window).float()
+            guess = teach(lesson.context, noisy, t, batch.poses, batch.ids, window, coded).float()
         error = (guess - batch.pictures).square().mean((2, 3, 4))
         (error + FLOOR).log().mean().backward()
         run.optimiser.step(rate(position, run.step))
