@@ -63,9 +63,6 @@ fn refuse(args: &GenerateArgs, job: &Job) -> Result<(), Fault> {
             "there the bits are turned while the film is made",
         );
     }
-    if args.network.offload.is_some_and(|layers| 0 < layers) {
-        return no("--offload", "a window keeps all layers on the device");
-    }
     if args.text.save_embeddings.is_some() {
         return no(
             "--save-embeddings",
@@ -144,6 +141,7 @@ fn flags(args: &GenerateArgs, job: &Job) -> Vec<OsString> {
     flag("window", &config.window.unwrap_or(0));
     flag("sink", &config.sink);
     flag("steps", &job.steps);
+    flag("offload", &config.offload);
     flag("weights", &weights.as_ref().map_or("f16", |w| w.get_name()));
     flag("tier", &tier);
     flag("kv-k", k);
@@ -231,6 +229,7 @@ mod tests {
             "--kv-recent=0",
             "--kv-sink=1",
             "--steps=2",
+            "--offload=0",
             "--output=never.mp4",
             "--show-given",
         ] {

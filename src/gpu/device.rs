@@ -621,8 +621,9 @@ impl Device {
         Ok(())
     }
 
-    /// Goes through `work` without doing what it records, on the thread that uses the device: the kernels it asks for that are not compiled yet, in the order
-    /// of first use. What it writes into buffers is written. The twins compile nothing.
+    /// Goes through `work` without doing what it records, on the thread that uses the device: the kernels it asks for that are not
+    /// compiled yet, in the order of first use. What it writes into buffers is written, but for uploads of layers. The twins compile
+    /// nothing.
     ///
     /// # Errors
     /// What `work` answers.
@@ -646,6 +647,10 @@ impl Device {
             Backend::Wgpu(b) => b.compile(&self.shared.caps, kernel),
             Backend::Twin => Ok(()),
         }
+    }
+
+    pub(super) fn rehearses(&self) -> bool {
+        self.rehearsal().is_some()
     }
 
     fn rehearsal(&self) -> MutexGuard<'_, Option<Vec<Variant>>> {

@@ -1,5 +1,6 @@
 //! What film to make, as the side pane and the flags settle it; turned into the library's own settings here.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -137,6 +138,8 @@ pub struct Job {
     pub steps: Option<u32>,
     /// Storage of weights.
     pub weights: WeightFormat,
+    /// Layers that wait in main memory.
+    pub offload: u32,
     /// The way at the beginning; after it the camera tours what was seen.
     pub camera: Vec<Step>,
     /// A film from text in place of a walk.
@@ -162,6 +165,7 @@ impl Default for Job {
             bias: None,
             steps: None,
             weights: WeightFormat::F16,
+            offload: 0,
             camera: Vec::new(),
             text: None,
         }
@@ -279,6 +283,7 @@ impl Job {
             }),
             steps: self.steps,
             weights: self.weights,
+            offload: self.offload,
             undo_bytes: UNDO_BYTES,
             ..Config::default()
         })
@@ -309,10 +314,13 @@ impl Job {
                 None => format!(" --kv-k {} --kv-v {}", setting(k), setting(v)),
             },
         };
-        let spans = match kv.is_empty() {
+        let mut spans = match kv.is_empty() {
             true => String::new(),
             false => format!(" --kv-span {} --kv-recent {}", self.span, self.recent),
         };
+        if 0 < self.offload {
+            let _ = write!(spans, " --offload {}", self.offload);
+        }
         if let Some(text) = &self.text {
             return text.command(self, &format!("{kv}{spans}"));
         }

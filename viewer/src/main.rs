@@ -99,6 +99,9 @@ struct Args {
     /// Denoising steps a chunk, instead of the model's
     #[arg(long)]
     steps: Option<u32>,
+    /// Layers that wait in main memory
+    #[arg(long, default_value_t = 0)]
+    offload: u32,
     /// Storage of weights on the device
     #[arg(long, value_enum)]
     weights: Option<Weights>,
@@ -290,6 +293,7 @@ impl Args {
                 Fix::Energy => BiasFix::Energy,
             }),
             steps: self.steps,
+            offload: self.offload,
             weights: match self.weights {
                 Some(Weights::F16) => WeightFormat::F16,
                 Some(Weights::F32) => WeightFormat::F32,

@@ -27,6 +27,7 @@ impl Offer {
         let asked_span = job.span;
         let mut job = job.clone();
         job.window = config.window.unwrap_or(0);
+        job.offload = config.offload;
         let mut name = match config.coded {
             // The window keeps spans of half floats for what is exact.
             Some(coded) if choice.kv.as_deref() != Some("halves") => {
@@ -44,6 +45,9 @@ impl Offer {
             }
             _ => job.widths.name(),
         };
+        if asked.offload < job.offload {
+            name += &format!(", {} layers wait", job.offload);
+        }
         if let Some(Reach::Window(_)) = choice.reach {
             name += &format!(", window {}", job.window);
         } else if job.span != asked_span {
@@ -82,7 +86,7 @@ pub fn refusal(caps: &Caps, model: &ModelSource, job: &Job, mut fault: Fault) ->
     fault.offers = all.filter_map(|c| Offer::new(job, c)).take(MOST).collect();
     fault.advice = match fault.offers.is_empty() {
         true => "No width and no window helps: choose another device in Settings.".to_owned(),
-        false => "What is given up: bits of the cache first, then frames of its window.".to_owned(),
+        false => "What is given up: time first, by layers that wait in main memory, then bits of the cache, then frames of its window.".to_owned(),
     };
     fault
 }
