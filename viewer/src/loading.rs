@@ -90,6 +90,10 @@ pub fn rows(s: &State) -> Vec<Row> {
         }
     };
     let mut rows: Vec<Row> = stages.into_iter().enumerate().map(row).collect();
+    if s.job.text.is_some() {
+        // A film from text begins with nothing.
+        rows.remove(4);
+    }
     // Between two stages the next one is at hand.
     if !rows.iter().any(|r| r.step == Step::Now)
         && let Some(next) = rows.iter_mut().find(|r| r.step == Step::Next)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use longtake::gpu::{Caps, Device};
 use longtake::model::config::DitConfig;
-use longtake::rollout::event::{Event, PassKind};
+use longtake::rollout::event::{Event, LoadStage, PassKind};
 use longtake::rollout::{self, Cue, Drift, Script, Session, Turn};
 use longtake::store::{Prompter, Ready};
 use longtake::world::{Action, Pose};
@@ -69,7 +69,7 @@ impl TextRun {
         let text = job.text.clone().unwrap_or_default();
         let settled = text.settle(&job)?;
         // Whether the film fits is said before the encoder takes its time.
-        preview(device.caps(), &settled)?;
+        let plan = preview(device.caps(), &settled)?;
         if let Some(path) = &settled.found.guess {
             out.send(Message::Warning(format!(
                 "no preset knows {path:?} by name; it is run as {}",
@@ -96,10 +96,19 @@ impl TextRun {
         let c = model.config.clone();
         let chunks = (latents / c.chunk_frames as usize) as u32;
         let script = Script::new(&turns, chunks, latents);
-        let session = Session::new(device, &model, script.clone(), &settings)
-            .map_err(|e| Fault::of(&e).at(0, device.caps()))?;
-        let plan = session.plan();
         out.event(&plan);
+        // It was opened before the window was.
+        out.send(Message::Loading(LoadStage::Device, 1, 1));
+        let mut told = |event| out.loading(event);
+        let session = Session::load(
+            device,
+            &model,
+            script.clone(),
+            latents,
+            &settings,
+            &mut told,
+        )
+        .map_err(|e| Fault::of(&e).at(0, device.caps()))?;
         out.send(Message::Begun(Box::new(Begun {
             job: job.clone(),
             film_name: model.name.clone(),
@@ -231,6 +240,7 @@ impl TextRun {
                 Event::FramesReady { secs, .. } => split.total = *secs,
                 Event::Drift(stretch) => drift.push(Drift::clone(stretch)),
                 Event::Warning { text } => out.send(Message::Warning(text.clone())),
+                Event::Loading { .. } => return out.loading(event),
                 _ => {}
             }
             out.event(&event);

@@ -274,7 +274,7 @@ impl Out {
     }
 
     /// A stage of loading, for both.
-    fn loading(&self, event: Event) {
+    pub(crate) fn loading(&self, event: Event) {
         self.event(&event);
         if let Event::Loading { stage, done, of } = event {
             self.send(Message::Loading(stage, done, of));

@@ -191,6 +191,20 @@ fn the_stages_of_loading_are_told_one_after_the_other() {
     assert!(h.query_by_label(name).is_some());
 }
 
+#[test]
+fn a_film_from_text_has_no_stage_of_given_frames() {
+    let mut s = support::text_empty();
+    s.start();
+    for stage in [LoadStage::Device, LoadStage::Weights, LoadStage::Upload] {
+        s.hear(Message::Loading(stage, 1, 1));
+    }
+    s.hear(Message::Loading(LoadStage::Kernels, 2, 3));
+    assert_eq!(loading::line(&s), "Compile kernels 2 / 3");
+    s.hear(Message::Loading(LoadStage::Kernels, 3, 3));
+    assert_eq!(loading::line(&s), "First frame");
+    assert_eq!(loading::rows(&s).len(), 5);
+}
+
 /// The first screen on a card of so much memory, as the worker answers it.
 fn on_a_card(mib: u64) -> (State, longtake::gpu::Caps) {
     let card = fit::card(mib << 20);
