@@ -228,6 +228,10 @@ fn patch(whole: &mut egui::ColorImage, part: &egui::ColorImage, [x, y]: [usize; 
     }
 }
 
+/// How often, and after what pause, a surface is set up anew before the window gives up.
+const CONFIGURE_TRIES: u32 = 50;
+const CONFIGURE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 struct Painting {
     lent: Lent,
     surface: wgpu::Surface<'static>,
@@ -408,7 +412,18 @@ impl Painting {
         config.format = self.format;
         config.present_mode = wgpu::PresentMode::AutoVsync;
         config.desired_maximum_frame_latency = 1;
-        self.surface.configure(&self.lent.device, &config);
+        // wgpu waits for the device, which the engine keeps busy from its own thread, and may give up: then once more. A surface that
+        // is left unconfigured would make the next call panic.
+        for tries in 1.. {
+            let scope = (self.lent.device).push_error_scope(wgpu::ErrorFilter::Validation);
+            self.surface.configure(&self.lent.device, &config);
+            match pollster::block_on(scope.pop()) {
+                None => break,
+                Some(e) if tries < CONFIGURE_TRIES => log::debug!("window of {size:?}: {e}"),
+                Some(e) => anyhow::bail!("the window's surface: {e}"),
+            }
+            std::thread::sleep(CONFIGURE_PAUSE);
+        }
         self.size = size;
         Ok(())
     }
