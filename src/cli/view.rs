@@ -288,15 +288,15 @@ mod tests {
         for (line, what) in [
             ("--view --kv bf16", "--kv bf16"),
             ("--view --timings", "--timings"),
-            ("--view --offload 2", "--offload"),
             ("--view --dump-kv never.safetensors", "--dump-kv"),
         ] {
             let (args, job) = of(line);
             let why = refuse(&args, &job).unwrap_err().to_string();
             assert!(why.contains(what), "{why}");
         }
-        let (args, job) = of("--view --kv int2");
+        let (args, job) = of("--view --kv int2 --offload 2");
         assert!(refuse(&args, &job).is_ok());
+        assert!(flags(&args, &job).iter().any(|f| f == "--offload=2"));
     }
 
     #[test]
