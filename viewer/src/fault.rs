@@ -86,20 +86,10 @@ impl Fault {
                 ("These settings do not go together".to_owned(), "", false)
             }
         };
-        let mut causes = vec![error.to_string()];
-        let mut source = std::error::Error::source(error);
-        while let Some(e) = source {
-            let text = e.to_string();
-            // Transparent errors say the same again.
-            if causes.last() != Some(&text) {
-                causes.push(text);
-            }
-            source = e.source();
-        }
         Fault {
             headline,
             safe: String::new(),
-            causes,
+            causes: causes(error),
             advice: advice.to_owned(),
             again,
             offers: Box::default(),
@@ -151,6 +141,21 @@ impl Fault {
         }
         out
     }
+}
+
+/// An error and what is behind it, outermost first.
+pub(crate) fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let mut causes = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(e) = source {
+        let text = e.to_string();
+        // Errors that pass on another one say the same again.
+        if causes.last() != Some(&text) {
+            causes.push(text);
+        }
+        source = e.source();
+    }
+    causes
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use longtake::rollout::{Config, ModelSource};
 use longtake::store::{self, Decoding, Found, Named, Prompter, Ready, Store, placed};
 use longtake::text::{EmbeddingCache, Embeddings, MAX_PROMPT, Placed, Prompts};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, causes};
 use crate::job::Job;
 use crate::state::{Phase, State};
 use crate::worker::Command;
@@ -299,7 +299,7 @@ pub fn fault(error: &store::Error) -> Fault {
         } => ("The encoded prompt cannot be used", "", 2),
         E::Model { source, .. } => {
             return Fault {
-                causes: chain(error),
+                causes: causes(error),
                 ..Fault::of(source)
             };
         }
@@ -307,28 +307,11 @@ pub fn fault(error: &store::Error) -> Fault {
         _ => ("The model cannot be read", "", 2),
     };
     Fault {
-        headline: headline.to_owned(),
-        safe: String::new(),
-        causes: chain(error),
+        causes: causes(error),
         advice: advice.to_owned(),
-        again: false,
-        offers: Box::default(),
         code,
+        ..Fault::plain(headline)
     }
-}
-
-fn chain(error: &store::Error) -> Vec<String> {
-    let mut causes = vec![error.to_string()];
-    let mut source = std::error::Error::source(error);
-    while let Some(e) = source {
-        let text = e.to_string();
-        // Errors that pass on another one say the same again.
-        if causes.last() != Some(&text) {
-            causes.push(text);
-        }
-        source = e.source();
-    }
-    causes
 }
 
 /// What the worker says of prompts.
