@@ -16,8 +16,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from coding import coding_error
-
 WAVELENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Of a position's sines and cosines, in cells."""
 HARMONICS = (1, 2, 3, 4, 5, 6, 8)
@@ -231,11 +229,10 @@ class Model(nn.Module):
             cache.ids.append(frame_id)
         return from_patches(self.head(x, e)[:, 0], self.config)
 
-    def teach(self, context, noisy, t, pose, ids, window=None, coded=False):
+    def teach(self, context, noisy, t, pose, ids, window=None):
         """Predictions for all noisy frames of clips in one pass (teacher forcing).
 
         Clean frame i (`context`, t = 0) sees the clean frames 0..i, noisy frame i the clean frames 0..i-1 and itself.
-        With `coded`, keys and values of clean frames have the errors of a cache of two bits.
         context, noisy `[clips, frames, H, W, 3]`, t `[clips, frames]`, pose `[clips, frames, 42]`, ids `[frames]`.
         """
         clips, frames = t.shape
@@ -245,17 +242,10 @@ class Model(nn.Module):
         for block in self.blocks:
             m = block.modulations(e0)
             q, k, v = (u.flatten(1, 2) for u in block.before(x, m))
-            if coded:
-                k, v = (with_coding_error(u, frames * self.config.tokens) for u in (k, v))
             q, k = rotate(q, rope).to(v.dtype), rotate(k, rope).to(v.dtype)
             attended = taught_attention(*(u.transpose(1, 2) for u in (q, k, v)), frames, window)
             x = block.after(x, attended.transpose(1, 2).reshape(x.shape), m)
         return from_patches(self.head(x[:, frames:], e[:, frames:]), self.config)
-
-
-def with_coding_error(x, end):
-    """The error is a constant to the gradient. Only the first `end` tokens, the clean ones, are coded."""
-    return torch.cat([x[:, :end] + coding_error(x[:, :end]).to(x.dtype), x[:, end:]], 1)
 
 
 def taught_attention(q, k, v, frames, window, chunk=4):
