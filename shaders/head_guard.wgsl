@@ -1,5 +1,5 @@
 // head_guard.wgsl: the power of two by which a head's residual is divided so that no scale (or zero) passes E4M3's 448.
-//   heads[head] = (2^e, gains left at 0); one workgroup a head
+//   heads[head] = (2^e, gains left at 0); without zeros peaks[entry] = the block's largest magnitude; one workgroup a head
 // Source: METHOD 10.6                                                                  Twin: src/ops/quantize.rs
 //#include "lib/grid.wgsl"
 override QUADS: u32 = 16u; // of a block
@@ -8,11 +8,13 @@ const WG: u32 = 64u;
 
 struct Params {
     first_group: u32, n_groups: u32, blocks_per_head: u32, first_head: u32, heads_at: u32, head_words: u32,
+    entries: u32,        // of a head in peaks: those of the padding rows too
     inverse_levels: f32, // 1 / steps between the largest and the smallest level
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;       // [head, token, block, quad]
 @group(0) @binding(2) var<storage, read_write> span: array<u32>;
+@group(0) @binding(3) var<storage, read_write> peaks: array<f32>;   // [head, row, block]
 
 var<workgroup> largest: array<f32, WG>;
 
@@ -34,7 +36,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
         if ZEROS == 1u {
             need = max(need, max((most - least) * params.inverse_levels, abs(least)));
         } else {
-            need = max(need, max(most, -least) * params.inverse_levels);
+            let peak = max(most, -least);
+            need = max(need, peak * params.inverse_levels);
+            peaks[head * params.entries + i] = peak;
         }
     }
     largest[lane] = need;

@@ -1,7 +1,8 @@
 // quantize.wgsl: codes, scales and zeros of rows, a scale a token and block of channels. One lane four neighbouring blocks,
 // so that it owns their word of scale bytes. Roundings are exact whatever the device's division is worth (METHOD 4.4).
 //   GRID: src/ops/coding.rs, in its order; SCALES 0: E4M3 bytes, 1: f16 pairs, 2: f32 pairs; BITS 16: halves, no scales
-//   err[entry] = sum of (decoded^2 - given^2) over the block, where the span keeps head tables
+//   err[entry]: given, the block's largest magnitude (head_guard.wgsl); left, the sum of (decoded^2 - given^2) over the block;
+//   both where the span keeps head tables
 // Source: METHOD 4, 9.1 to 9.3, 10.2, 10.3, 10.6                                         Twin: src/ops/quantize.rs
 //#include "lib/grid.wgsl"
 //#include "lib/e4m3.wgsl"
@@ -80,6 +81,13 @@ fn floor_of(r: f32, s: f32, low: f32, high: f32) -> f32 {
 
 // GRID is known when the kernel is compiled; beyond it there are no branches: both halves of the dual grid in one line.
 fn code_of(b: Block, r: f32) -> f32 {
+    if GRID == DUAL && BITS == 2u {
+        // Each level above the least is one comparison; a scale of 0 leaves the sign or, without a zero level, nothing.
+        let level = select(0.0, 1.0, r >= 0.5 * b.s) - select(0.0, 1.0, -r >= 0.5 * b.s);
+        let below = select(0.0, 1.0, r >= -b.s) + select(0.0, 1.0, r >= 0.0) + select(0.0, 1.0, r >= b.s);
+        let flat = b.s == 0.0;
+        return select(select(below, 2.0, flat), select(level + 1.0, select(0.0, 2.0, r > 0.0), flat), b.grid == SYMMETRIC);
+    }
     if GRID == SYMMETRIC || GRID == DUAL {
         let m = most();
         let q = nearest_away(abs(r), b.s, m);
@@ -141,11 +149,11 @@ fn dual_block(mid_rise: bool, s: f32) -> Block {
     return Block(s, 0.0, -most(), c, 0u, SYMMETRIC);
 }
 
-// How far t >= 0 is from the nearest level of the grid with a zero level (offset 0) or without (0.5), for four scales.
-fn misses(t: f32, s: vec4<f32>, inverse: vec4<f32>, offset: f32) -> vec4<f32> {
+// How far t >= 0 is from the nearest level for four scales, each of the grid with a zero level (offset 0) or without (0.5).
+fn misses(t: f32, s: vec4<f32>, inverse: vec4<f32>, offset: vec4<f32>) -> vec4<f32> {
     let half = 0.5 - offset;
-    let one = vec4<f32>(1.0);
     let none = vec4<f32>(0.0);
+    let one = vec4<f32>(1.0);
     var q: vec4<f32>;
     if BITS == 2u {
         q = select(none, one, (1.0 - half) * s <= vec4<f32>(t));
@@ -160,10 +168,7 @@ fn misses(t: f32, s: vec4<f32>, inverse: vec4<f32>, offset: f32) -> vec4<f32> {
 }
 
 const GAMMAS = vec4<f32>(1.0, 0.85, 0.7, 0.6);
-const LAST_GAMMAS = vec4<f32>(0.5, 0.4, 0.0, 0.0);
-
-// Scales of one half of the dual grid, one a factor: E4M3 numbers.
-struct Scales { a: vec4<f32>, b: vec4<f32>, inverse_a: vec4<f32>, inverse_b: vec4<f32> }
+const LAST_GAMMAS = vec2<f32>(0.5, 0.4);
 
 fn to_e4m3(s: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(e4m3_decode(e4m3_encode(s.x)), e4m3_decode(e4m3_encode(s.y)),
@@ -172,49 +177,48 @@ fn to_e4m3(s: vec4<f32>) -> vec4<f32> {
 
 fn inverse_of(s: vec4<f32>) -> vec4<f32> { return select(1.0 / s, vec4<f32>(0.0), s == vec4<f32>(0.0)); }
 
-// One product of a value and constants: compilers put two together, and a scale between two bytes would be their choice.
-fn scales_of(amax: f32, levels: f32) -> Scales {
-    let a = to_e4m3(amax * (GAMMAS * (1.0 / levels)));
-    let b = to_e4m3(amax * (LAST_GAMMAS * (1.0 / levels)));
-    return Scales(a, b, inverse_of(a), inverse_of(b));
-}
-
 fn better(best: vec2<f32>, error: f32, s: f32) -> vec2<f32> {
     return select(best, vec2<f32>(error, s), error < best.x);
 }
 
 // The better of twelve candidates by squared error; the first of equals. Every value is loaded once for all of them.
 fn best_dual(at: u32, by: f32, amax: f32) -> Block {
-    let zero = scales_of(amax, most());
-    let rise = scales_of(amax, most() + 1.0);
-    var zero_a = vec4<f32>(0.0);
-    var rise_a = vec4<f32>(0.0);
-    var both_b = vec4<f32>(0.0); // the last two factors of both
+    // One product of a value and constants: compilers put two together, and a scale between two bytes would be their choice.
+    let m = 1.0 / most();
+    let h = 1.0 / (most() + 1.0);
+    let zero = to_e4m3(amax * (GAMMAS * m)); // scales, one a factor
+    let rise = to_e4m3(amax * (GAMMAS * h));
+    let last = to_e4m3(amax * vec4<f32>(LAST_GAMMAS * m, LAST_GAMMAS * h)); // the last two factors of both halves
+    let by_zero = inverse_of(zero);
+    let by_rise = inverse_of(rise);
+    let by_last = inverse_of(last);
+    var zero_error = vec4<f32>(0.0);
+    var rise_error = vec4<f32>(0.0);
+    var last_error = vec4<f32>(0.0);
     for (var q = 0u; q < QUADS; q++) {
         let v = abs(x[at + q] * by);
         for (var k = 0u; k < 4u; k++) {
-            let za = misses(v[k], zero.a, zero.inverse_a, 0.0);
-            let ra = misses(v[k], rise.a, rise.inverse_a, 0.5);
-            let zb = misses(v[k], zero.b, zero.inverse_b, 0.0);
-            let rb = misses(v[k], rise.b, rise.inverse_b, 0.5);
-            zero_a += za * za;
-            rise_a += ra * ra;
-            both_b += vec4<f32>(zb.xy * zb.xy, rb.xy * rb.xy);
+            let z = misses(v[k], zero, by_zero, vec4<f32>(0.0));
+            let r = misses(v[k], rise, by_rise, vec4<f32>(0.5));
+            let l = misses(v[k], last, by_last, vec4<f32>(0.0, 0.0, 0.5, 0.5));
+            zero_error += z * z;
+            rise_error += r * r;
+            last_error += l * l;
         }
     }
-    var best = vec2<f32>(zero_a.x, zero.a.x); // error, scale
-    best = better(best, zero_a.y, zero.a.y);
-    best = better(best, zero_a.z, zero.a.z);
-    best = better(best, zero_a.w, zero.a.w);
-    best = better(best, both_b.x, zero.b.x);
-    best = better(best, both_b.y, zero.b.y);
+    var best = vec2<f32>(zero_error.x, zero.x); // error, scale
+    best = better(best, zero_error.y, zero.y);
+    best = better(best, zero_error.z, zero.z);
+    best = better(best, zero_error.w, zero.w);
+    best = better(best, last_error.x, last.x);
+    best = better(best, last_error.y, last.y);
     let least_zero = best.x;
-    best = better(best, rise_a.x, rise.a.x);
-    best = better(best, rise_a.y, rise.a.y);
-    best = better(best, rise_a.z, rise.a.z);
-    best = better(best, rise_a.w, rise.a.w);
-    best = better(best, both_b.z, rise.b.x);
-    best = better(best, both_b.w, rise.b.y);
+    best = better(best, rise_error.x, rise.x);
+    best = better(best, rise_error.y, rise.y);
+    best = better(best, rise_error.z, rise.z);
+    best = better(best, rise_error.w, rise.w);
+    best = better(best, last_error.z, last.z);
+    best = better(best, last_error.w, last.w);
     return dual_block(best.x < least_zero, best.y);
 }
 
@@ -237,7 +241,8 @@ fn squared_error(b: Block, at: u32, by: f32) -> f32 {
     return sum;
 }
 
-fn block_of(at: u32, by: f32) -> Block {
+fn block_of(at: u32, by: f32, entry: u32) -> Block {
+    if GUARD == 1u && GRID == DUAL { return best_dual(at, by, err[entry] * by); }
     var low = x[at] * by;
     var high = low;
     for (var q = 1u; q < QUADS; q++) {
@@ -315,7 +320,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: ve
         if GUARD == 1u {
             by = 1.0 / bitcast<f32>(span[params.heads_at + (params.first_head + head) * params.head_words]); // a power of two
         }
-        let b = block_of(at, by);
+        let b = block_of(at, by, head * per_head + i);
         var energy = 0.0;
         var word = 0u;
         var high = 0u;

@@ -1,6 +1,5 @@
 //! The executor on wgpu: adapters, pipelines, submits cut to a time budget, read-back, and the errors of all these.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::buffer::{Bound, Storage, Usage};
+use super::compiler::Compiler;
 use super::device::{Caps, Kind, Select, Tier, TierRequest};
-use super::kernel::{Kernel, Knob, Variant};
+use super::kernel::Variant;
 use super::recorder::Dispatch;
-use super::shader;
 
 /// Bytes between params of neighbouring dispatches: WebGPU's largest offset alignment.
 const PARAMS_STRIDE: u64 = 256;
@@ -31,8 +30,6 @@ struct Pace {
     limit: Option<u64>,
 }
 
-type PipelineKey = (&'static str, Vec<Knob>);
-
 #[derive(Debug)]
 pub(super) struct WgpuBackend {
     instance: wgpu::Instance,
@@ -43,9 +40,7 @@ pub(super) struct WgpuBackend {
     is_lent: AtomicBool,
     /// Held from filling it to the submit that reads it: a device may be shared by threads.
     params: Mutex<wgpu::Buffer>,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
-    /// Kernels that will be wanted: compiled one a wait, while the device is busy.
-    foreseen: Mutex<VecDeque<Variant>>,
+    compiler: Compiler,
     pace: Mutex<Pace>,
     fault: Arc<Mutex<Option<Fault>>>,
 }
@@ -186,6 +181,7 @@ impl WgpuBackend {
             Kind::Integrated | Kind::Virtual | Kind::Other => 2e10,
             Kind::Software | Kind::Twin => 1e9,
         };
+        let is_gl = adapter.get_info().backend == wgpu::Backend::Gl;
         let pace = Mutex::new(Pace {
             work_per_sec,
             ..Default::default()
@@ -194,12 +190,11 @@ impl WgpuBackend {
             WgpuBackend {
                 instance,
                 adapter,
+                compiler: Compiler::new(&device, caps.tier, is_gl),
                 device,
                 queue,
                 is_lent: AtomicBool::new(false),
                 params: Mutex::new(params),
-                pipelines: Mutex::default(),
-                foreseen: Mutex::default(),
                 pace,
                 fault,
             },
@@ -416,41 +411,17 @@ impl WgpuBackend {
         Ok(least / f64::from(COPIES))
     }
 
-    /// Has these compiled while later waits pass the time.
-    pub(super) fn foresee(&self, kernels: Vec<Variant>) {
-        let mut foreseen = lock(&self.foreseen);
-        for (kernel, knobs) in kernels {
-            let is_same = |(k, n): &Variant| k.name == kernel.name && *n == knobs;
-            if !foreseen.iter().any(is_same) {
-                foreseen.push_back((kernel, knobs));
-            }
-        }
-    }
-
-    /// Whether a kernel is compiled.
-    pub(super) fn has(&self, kernel: &Kernel, knobs: &[Knob]) -> bool {
-        lock(&self.pipelines).contains_key(&(kernel.name, knobs.to_vec()))
+    /// What compiles kernels.
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     /// Compiles a kernel.
-    pub(super) fn compile(&self, caps: &Caps, (kernel, knobs): &Variant) -> Result<(), Error> {
-        self.pipeline(caps, kernel, knobs)?;
+    pub(super) fn compile(&self, (kernel, knobs): &Variant) -> Result<(), Error> {
+        self.compiler.pipeline(kernel, knobs)?;
         // What the device did meanwhile says nothing about its pace.
         lock(&self.pace).since = None;
         Ok(())
-    }
-
-    /// Compiles the next foreseen kernel, for a caller that is about to wait.
-    pub(super) fn compile_ahead(&self, caps: &Caps) {
-        let Some((kernel, knobs)) = lock(&self.foreseen).pop_front() else {
-            return;
-        };
-        // One that fails is met again, with its error, when it is to run.
-        if let Err(e) = self.pipeline(caps, kernel, &knobs) {
-            log::debug!("{} ahead of its use: {e}", kernel.name);
-        }
-        // A wait that a compiler filled says nothing about the pace.
-        lock(&self.pace).since = None;
     }
 
     pub(super) fn wait(&self) -> Result<(), Error> {
@@ -490,88 +461,6 @@ impl WgpuBackend {
         }
     }
 
-    fn pipeline(
-        &self,
-        caps: &Caps,
-        kernel: &'static Kernel,
-        knobs: &[Knob],
-    ) -> Result<Arc<wgpu::ComputePipeline>, Error> {
-        let key = (kernel.name, knobs.to_vec());
-        if let Some(p) = lock(&self.pipelines).get(&key) {
-            return Ok(p.clone());
-        }
-        let checked = shader::check(kernel, knobs, caps.tier == Tier::Subgroups)?;
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let overrides: Vec<(&str, f64)> = match kernel.source {
-            super::kernel::Source::File(_) => {
-                knobs.iter().map(|(n, v)| (*n, f64::from(*v))).collect()
-            }
-            super::kernel::Source::Written(_) => Vec::new(),
-        };
-        let module = self
-            .device
-            .create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(kernel.name),
-                source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(checked.module)),
-            });
-        // From the text, not from what the driver finds in use: a variant may leave a binding untouched.
-        let group = self.group_layout(kernel.name, &checked.bindings);
-        let layout = self
-            .device
-            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(kernel.name),
-                bind_group_layouts: &[Some(&group)],
-                immediate_size: 0,
-            });
-        let pipeline = self
-            .device
-            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(kernel.name),
-                layout: Some(&layout),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &overrides,
-                    // Every kernel writes workgroup memory before it reads it.
-                    zero_initialize_workgroup_memory: false,
-                },
-                cache: None,
-            });
-        if let Some(e) = pollster::block_on(scope.pop()) {
-            return Err(Error::Shader(shader::ShaderError {
-                name: kernel.name,
-                message: e.to_string(),
-            }));
-        }
-        let pipeline = Arc::new(pipeline);
-        lock(&self.pipelines).insert(key, pipeline.clone());
-        Ok(pipeline)
-    }
-
-    fn group_layout(&self, label: &str, bindings: &[shader::Access]) -> wgpu::BindGroupLayout {
-        let entry = |(i, access): (usize, &shader::Access)| wgpu::BindGroupLayoutEntry {
-            binding: i as u32,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: match access {
-                    shader::Access::Uniform => wgpu::BufferBindingType::Uniform,
-                    shader::Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                    shader::Access::ReadWrite => {
-                        wgpu::BufferBindingType::Storage { read_only: false }
-                    }
-                },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        };
-        self.device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(label),
-                entries: &bindings.iter().enumerate().map(entry).collect::<Vec<_>>(),
-            })
-    }
-
     pub(super) fn limit_submit_work(&self, max: u64) {
         lock(&self.pace).limit = Some(max);
     }
@@ -593,7 +482,7 @@ impl WgpuBackend {
         let budget = self.budget();
         let mut batch = Batch::default();
         for d in dispatches {
-            let pipeline = self.pipeline(caps, d.kernel, &d.plan.knobs)?;
+            let pipeline = self.compiler.pipeline(d.kernel, &d.plan.knobs)?;
             let per_group = d.plan.work_per_group.max(1);
             let mut first = 0;
             while first < d.plan.groups {

@@ -634,7 +634,7 @@ impl Device {
         *self.rehearsal() = Some(Vec::new());
         let done = work();
         let mut wanted = self.rehearsal().take().unwrap_or_default();
-        wanted.retain(|(kernel, knobs)| !b.has(kernel, knobs));
+        wanted.retain(|(kernel, knobs)| !b.compiler().has(kernel, knobs));
         done.map(|()| wanted)
     }
 
@@ -644,7 +644,7 @@ impl Device {
     /// A shader the driver refuses; device lost.
     pub fn compile(&self, kernel: &Variant) -> Result<(), Error> {
         match &self.shared.backend {
-            Backend::Wgpu(b) => b.compile(&self.shared.caps, kernel),
+            Backend::Wgpu(b) => b.compile(kernel),
             Backend::Twin => Ok(()),
         }
     }
@@ -694,11 +694,11 @@ impl Device {
         self.shared.most_bytes.store(most, Ordering::Relaxed);
     }
 
-    /// Says which kernels will be wanted: each later wait compiles one of them while the device works, so that the film does
-    /// not stand still for a compiler where they first run.
+    /// Says which kernels will be wanted: a thread compiles them while the device works, so that the film does not stand still
+    /// for a compiler where they first run.
     pub fn foresee(&self, kernels: Vec<Variant>) {
         if let Backend::Wgpu(b) = &self.shared.backend {
-            b.foresee(kernels);
+            b.compiler().foresee(kernels);
         }
     }
 
@@ -726,7 +726,6 @@ impl Device {
         match &self.shared.backend {
             Backend::Wgpu(b) => {
                 self.flush(self.pending())?;
-                b.compile_ahead(&self.shared.caps);
                 b.wait()
             }
             Backend::Twin => Ok(()),

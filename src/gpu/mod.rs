@@ -6,6 +6,7 @@
 mod backend_twin;
 mod backend_wgpu;
 mod buffer;
+mod compiler;
 mod device;
 mod feed;
 mod kernel;

@@ -29,13 +29,13 @@ pub fn hadamard_kernel() -> Variant {
     (&KERNEL, Vec::new())
 }
 
-/// Records the rotation of `n_rows` rows of `head_dim` values, a power of two of at least 8.
+/// Records the rotation of `n_rows` rows of `head_dim` values, a power of two of at least 16.
 ///
 /// # Panics
 /// When the buffer is shorter: a bug in the caller.
 pub fn hadamard_rows(rec: &mut Recorder<'_>, x: &Buffer<f32>, n_rows: usize, head_dim: usize) {
     assert!(
-        head_dim.is_power_of_two() && head_dim >= 8 && x.len() >= n_rows * head_dim,
+        head_dim.is_power_of_two() && head_dim >= 16 && x.len() >= n_rows * head_dim,
         "hadamard sizes"
     );
     let p = Params {

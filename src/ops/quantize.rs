@@ -100,7 +100,7 @@ pub struct Quantize<'a> {
     pub span: SpanPlace<'a>,
     /// Share of a block's range that QuaRot's grids keep; 1: all of it (METHOD 9.3).
     pub clip: f32,
-    /// Scratch, `[head, row, block]`: written where the span keeps head tables.
+    /// Scratch, `[head, row, block]`, where the span keeps head tables: largest magnitudes, then what coding added to the energy.
     pub err: &'a Buffer<f32>,
 }
 
@@ -148,6 +148,7 @@ struct GuardParams {
     first_head: u32,
     heads_at: u32,
     head_words: u32,
+    entries: u32,
     inverse_levels: f32,
 }
 
@@ -261,6 +262,7 @@ pub fn quantize(rec: &mut Recorder<'_>, a: &Quantize<'_>) {
             first_head,
             heads_at: at(l.heads_at),
             head_words: u32_of(head_words),
+            entries: u32_of(l.rows * blocks),
             inverse_levels: 1.0 / levels as f32,
         };
         let plan = Plan {
@@ -268,7 +270,8 @@ pub fn quantize(rec: &mut Recorder<'_>, a: &Quantize<'_>) {
             knobs: guard_knobs(&c),
             work_per_group: (l.tokens * l.head_dim) as u64,
         };
-        rec.dispatch(&GUARD, plan, &p, &[a.x.into(), a.span.words.into()]);
+        let b = [a.x.into(), a.span.words.into(), a.err.into()];
+        rec.dispatch(&GUARD, plan, &p, &b);
     }
     let p = Params {
         first_group: 0,
@@ -624,16 +627,21 @@ fn guard_twin(l: &mut Launch<'_>) {
     let p: GuardParams = l.params();
     let block = l.knob("QUADS") as usize * 4;
     let x: Vec<f32> = l.read(1);
-    let mut span: Vec<u32> = l.read(2);
+    let (mut span, mut peaks): (Vec<u32>, Vec<f32>) = (l.read(2), l.read(3));
     let per_head = p.blocks_per_head as usize * block;
     for head in 0..p.n_groups as usize {
         let mut need = 0f32;
-        for given in x[head * per_head..][..per_head].chunks_exact(block) {
+        let blocks = x[head * per_head..][..per_head].chunks_exact(block);
+        for (i, given) in blocks.enumerate() {
             let least = given.iter().copied().fold(f32::INFINITY, f32::min);
             let largest = given.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             need = need.max(match l.knob("ZEROS") {
                 1 => ((largest - least) * p.inverse_levels).max(least.abs()),
-                _ => largest.max(-least) * p.inverse_levels,
+                _ => {
+                    let peak = largest.max(-least);
+                    peaks[head * p.entries as usize + i] = peak;
+                    peak * p.inverse_levels
+                }
             });
         }
         let mut by = 1f32;
@@ -645,6 +653,7 @@ fn guard_twin(l: &mut Launch<'_>) {
         span[to] = by.to_bits();
     }
     l.write(2, &span);
+    l.write(3, &peaks);
 }
 
 fn gain_twin(l: &mut Launch<'_>) {
