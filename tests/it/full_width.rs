@@ -119,7 +119,7 @@ fn a_block_of_1_3b_is_the_twins() {
         (config.chunk_frames + PAST as u32) * config.tokens_per_frame()
     );
     // Sums differ in their order, and keys and values where that turns the rounding to a half: lavapipe is
-    // 2.4e-6 off (NMSE 1.2e-11), after 65 s; the twins took 520 s of a shared core.
+    // 2.4e-6 off (NMSE 1.2e-11), after a minute on two busy cores; the twins took nine.
     assert!(worst < 1e-4 && nmse < 1e-8, "{worst:.2e}, {nmse:.2e}");
     // Such an error would show: what the block makes of another prompt is far more.
     let other = pass(&device, &config, &weights, 9, &mut Tape::blank());
