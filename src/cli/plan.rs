@@ -490,9 +490,18 @@ impl Told<'_> {
         );
         if let Some(speed) = &self.speed {
             let secs = speed.secs(n);
+            let uploads = match (n.upload_bytes, speed.upload) {
+                (0, _) => String::new(),
+                (_, None) => ", uploads of layers not counted".to_owned(),
+                (bytes, Some(speed)) => format!(
+                    ", {} of it uploads of layers at {} a second",
+                    say::secs(bytes as f64 / speed),
+                    say::mib(speed as u64)
+                ),
+            };
             let _ = writeln!(
                 text,
-                "at {}, {} and {} of them a second: {} a frame, {} for the film, {:.2} seconds for a second of it",
+                "at {}, {} and {} of them a second: {} a frame, {} for the film, {:.2} seconds for a second of it{uploads}",
                 tera(speed.linear),
                 tera(speed.attention),
                 tera(speed.convolution),

@@ -138,6 +138,8 @@ pub(super) fn plan_text(event: &Event) -> String {
         sink,
         kv,
         offload,
+        decoder_bands,
+        decoder_host_bytes,
         planned,
     } = event
     else {
@@ -171,6 +173,12 @@ pub(super) fn plan_text(event: &Event) -> String {
     ) + &match offload.layers {
         0 => String::new(),
         _ => format!("\n{}", offload_text(offload, "wait")),
+    } + &match decoder_bands {
+        1 => String::new(),
+        bands => format!(
+            "\npictures in {bands} bands of rows, {} of the decoder's past in main memory",
+            say::mib(*decoder_host_bytes)
+        ),
     }
 }
 

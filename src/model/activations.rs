@@ -5,6 +5,19 @@ use super::config::{Cross, DitConfig, FrameCondition};
 use crate::gpu::{Buffer, Device, Purpose};
 use crate::ops::Positions;
 
+/// What a band of the FFN's hidden values may take where q, k and v leave it less room. All rows of a published chunk would outgrow
+/// the bindings that some devices have.
+const BAND_BYTES: usize = 32 << 20;
+/// Rows that divide into whole tiles of every kernel of `linear`.
+const TILE_ROWS: usize = 32;
+
+/// Rows that run through an FFN of width `ffn` at once: of `n_rows`, in as few equal bands as find room among `values`.
+fn band_rows(n_rows: usize, ffn: usize, values: usize) -> usize {
+    let most = (values / ffn).max(TILE_ROWS) / TILE_ROWS * TILE_ROWS;
+    let even = n_rows.div_ceil(n_rows.div_ceil(most));
+    even.next_multiple_of(TILE_ROWS).min(n_rows)
+}
+
 /// Device tensors of one pass over up to `n_frames` frames. M stands for the pass's tokens, D for hidden.
 #[derive(Debug)]
 pub struct Activations {
@@ -22,16 +35,15 @@ pub struct Activations {
     pub(super) head: Buffer<f32>,
     /// Residual stream `[M, D]`.
     pub(super) x: Buffer<f32>,
-    /// Normed input of a layer `[M, D]`.
+    /// Normed input of a layer `[M, D]`; once it was read, attention's result.
     pub(super) h: Buffer<f32>,
-    /// `[M, 3 D]`.
-    pub(super) qkv: Buffer<f32>,
-    /// Attention's result `[M, D]`.
-    pub(super) attn: Buffer<f32>,
+    /// What linear layers make of `h`, in turn: q, k and v `[M, 3 D]`, q of cross-attention `[M, D]`, hidden values of the FFN
+    /// `[band_rows, ffn]`.
+    pub(super) wide: Buffer<f32>,
     /// Attention's running largest score and sum `[M, head, 2]`.
     pub(super) state: Buffer<f32>,
-    /// `[M, ffn]`.
-    pub(super) ffn: Buffer<f32>,
+    /// Rows that run through the FFN at once.
+    pub(super) band_rows: usize,
     /// Sinusoids of the timesteps `[frame, freq_dim]`.
     pub(super) sinusoid: Buffer<f32>,
     /// Pose features `[frame, pose.k]`.
@@ -45,13 +57,12 @@ pub struct Activations {
     pub(super) cond6: Buffer<f32>,
     /// Angles of the pass's own frames, for q.
     pub(super) positions: Positions,
-    /// Cross-attention: q `[M, D]` and the text's own tensors `[text_len, ..]`.
+    /// Cross-attention: the text's own tensors `[text_len, ..]`.
     pub(super) cross: Option<CrossActivations>,
 }
 
 #[derive(Debug)]
 pub(super) struct CrossActivations {
-    pub(super) q: Buffer<f32>,
     pub(super) text_in: Buffer<f32>,
     pub(super) text_up: Buffer<f32>,
     pub(super) context: Buffer<f32>,
@@ -69,7 +80,8 @@ struct Lengths {
     head: usize,
     tokens: usize,
     state: usize,
-    ffn: usize,
+    wide: usize,
+    band_rows: usize,
     cond: usize,
     sinusoid: usize,
     pose: usize,
@@ -92,6 +104,9 @@ impl Lengths {
             FrameCondition::Pose { dim } => n_frames * (dim as usize).next_multiple_of(4),
             FrameCondition::None => 0,
         };
+        let ffn = (c.ffn_hidden as usize).next_multiple_of(4);
+        let qkv = 3 * tokens * d;
+        let band_rows = band_rows(tokens, ffn, qkv.max(BAND_BYTES / 4));
         Lengths {
             latents: cells * c.in_channels as usize,
             output: cells * c.out_channels as usize,
@@ -99,7 +114,8 @@ impl Lengths {
             head: tokens * (c.out_channels as usize * ph * pw).next_multiple_of(4),
             tokens: tokens * d,
             state: tokens * c.heads as usize * 2,
-            ffn: tokens * (c.ffn_hidden as usize).next_multiple_of(4),
+            wide: qkv.max(band_rows * ffn),
+            band_rows,
             cond: n_frames * d,
             sinusoid: n_frames * (c.time.freq_dim as usize).next_multiple_of(4),
             pose,
@@ -111,24 +127,23 @@ impl Lengths {
     /// Values in all tensors, and in the largest.
     fn totals(&self) -> (usize, usize) {
         let cross = if self.text > 0 {
-            [self.tokens, self.text_in, 4 * self.text]
+            [self.text_in, 4 * self.text]
         } else {
-            [0; 3]
+            [0; 2]
         };
         let parts = [
             2 * self.latents,
             self.output,
             self.patches,
             self.head,
-            6 * self.tokens,
+            2 * self.tokens,
+            self.wide,
             self.state,
-            self.ffn,
             9 * self.cond,
             self.sinusoid,
             self.pose,
         ];
-        let largest = (3 * self.tokens)
-            .max(self.ffn)
+        let largest = (self.wide)
             .max(self.latents)
             .max(self.patches)
             .max(self.text_in);
@@ -173,7 +188,6 @@ impl Activations {
             let mut positions = table(1, 1)?;
             positions.set_frames(device, &[(0, 0)]);
             Some(CrossActivations {
-                q: make("cross q", n.tokens)?,
                 text_in: make("text", n.text_in)?,
                 text_up: make("text", n.text)?,
                 context: make("text", n.text)?,
@@ -193,10 +207,9 @@ impl Activations {
             head: make("head", n.head)?,
             x: make("x", n.tokens)?,
             h: make("h", n.tokens)?,
-            qkv: make("qkv", 3 * n.tokens)?,
-            attn: make("attention", n.tokens)?,
+            wide: make("wide", n.wide)?,
             state: make("attention state", n.state)?,
-            ffn: make("ffn", n.ffn)?,
+            band_rows: n.band_rows,
             sinusoid: make("sinusoid", n.sinusoid)?,
             pose: if n.pose > 0 {
                 Some(make("pose", n.pose)?)
@@ -210,5 +223,37 @@ impl Activations {
             positions: table(rows as usize, cols as usize)?,
             cross,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_of_the_ffn_are_even_and_few() {
+        // A chunk of the demo world; of Wan 1.3B at 832x480, where q, k and v take 82 MiB; rows of which not even a tile has room.
+        let least = BAND_BYTES / 4;
+        assert_eq!(band_rows(48, 768, least), 48);
+        assert_eq!(band_rows(4680, 8960, 3 * 4680 * 1536), 2368);
+        assert_eq!(band_rows(4680, 8960, least), 800);
+        assert_eq!(band_rows(100, 1 << 20, least), 32);
+        for n_rows in [800, 4680, 9360, 32_760] {
+            let rows = band_rows(n_rows, 8960, least);
+            assert!(rows * 8960 <= least && rows.is_multiple_of(TILE_ROWS));
+            assert_eq!(
+                n_rows.div_ceil(rows),
+                n_rows.div_ceil(least / 8960 / 32 * 32)
+            );
+        }
+    }
+
+    /// No tensor of a published chunk outgrows the least binding that WebGPU promises, 128 MiB.
+    #[test]
+    fn a_published_chunk_fits_every_binding() {
+        let config = DitConfig::selfforcing_1_3b();
+        let largest = Activations::largest(&config, config.chunk_frames as usize);
+        assert_eq!(largest, 3 * 4680 * 1536 * 4);
+        assert!(largest <= 128 << 20);
     }
 }

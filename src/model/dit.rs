@@ -15,8 +15,8 @@ use crate::cache::{CacheShape, KvCache, KvSource};
 use crate::gpu::{Buffer, Device, Purpose};
 use crate::ops::{
     Activation, Attention, KvFormat, KvStore, Linear, Norm, NormMode, Patches, RmsNorm, Rope, Rows,
-    Segment, Store, WeightFormat, attention, kv_store, linear, norm, patchify, rms_norm, rope,
-    silu, unpatchify,
+    Segment, Store, WeightFormat, attention, kv_store, linear, linear_rows, norm, patchify,
+    rms_norm, rope, silu, unpatchify,
 };
 use crate::text::{MergedPadding, merge_padding};
 use crate::weights::Weights;
@@ -554,27 +554,27 @@ impl Dit {
         let qkv = Linear {
             x: &act.h,
             matrix: &w.qkv,
-            y: &act.qkv,
+            y: &act.wide,
             n_rows,
             act: Activation::None,
             store: Store::Set,
         };
         linear(&mut rec, &qkv);
         rec = tape.cut(device, rec, |t| t.qkv_linear(device, act, n_rows, d))?;
-        rms_norm(&mut rec, &self.rms(&act.qkv, &w.norm_qk, n_rows, 2, 3 * d));
+        rms_norm(&mut rec, &self.rms(&act.wide, &w.norm_qk, n_rows, 2, 3 * d));
         rec = tape.cut(device, rec, |t| t.qk_normed(device, self, act, n_rows))?;
         rope(
             &mut rec,
             &Rope {
-                x: &act.qkv,
+                x: &act.wide,
                 positions: &act.positions,
                 n_heads: heads,
                 row_stride: 3 * d,
             },
         );
         let src = KvSource {
-            k: &act.qkv,
-            v: &act.qkv,
+            k: &act.wide,
+            v: &act.wide,
             at: (d, 2 * d),
             stride: 3 * d,
         };
@@ -585,12 +585,12 @@ impl Dit {
         rec.stage("attention");
         let segments = cache.segments(layer);
         let a = Attention {
-            q: &act.qkv,
+            q: &act.wide,
             q_stride: 3 * d,
             n_queries: n_rows,
             n_heads: heads,
             segments: &segments,
-            out: &act.attn,
+            out: &act.h,
             state: &act.state,
         };
         attention(&mut rec, &a);
@@ -599,7 +599,7 @@ impl Dit {
             t.attended(device, self, act, block, n_rows)
         })?;
         let o = Linear {
-            x: &act.attn,
+            x: &act.h,
             matrix: &w.o,
             y: &act.x,
             n_rows,
@@ -649,7 +649,7 @@ impl Dit {
             &Linear {
                 x: &act.h,
                 matrix: &w.q,
-                y: &c.q,
+                y: &act.wide,
                 n_rows,
                 act: Activation::None,
                 store: Store::Set,
@@ -657,9 +657,9 @@ impl Dit {
         );
         rec = tape.cut(device, rec, |t| {
             t.read(device, "norm3", &act.h, n_rows * d)?;
-            t.read(device, "xq_lin", &c.q, n_rows * d)
+            t.read(device, "xq_lin", &act.wide, n_rows * d)
         })?;
-        rms_norm(&mut rec, &self.rms(&c.q, &w.norm_q, n_rows, 1, d));
+        rms_norm(&mut rec, &self.rms(&act.wide, &w.norm_q, n_rows, 1, d));
         let (k, v) = &text.blocks[layer];
         let segment = Segment {
             k,
@@ -673,24 +673,24 @@ impl Dit {
             tokens_per_frame: text.merged.n_rows,
         };
         let a = Attention {
-            q: &c.q,
+            q: &act.wide,
             q_stride: d,
             n_queries: n_rows,
             n_heads: heads,
             segments: &[segment],
-            out: &act.attn,
+            out: &act.h,
             state: &act.state,
         };
         attention(&mut rec, &a);
         rec = tape.cut(device, rec, |t| {
-            t.read(device, "xq_norm", &c.q, n_rows * d)?;
-            t.read(device, "cross", &act.attn, n_rows * d)?;
-            t.alone(device, "cross_o", &act.attn, &w.o, n_rows, d)
+            t.read(device, "xq_norm", &act.wide, n_rows * d)?;
+            t.read(device, "cross", &act.h, n_rows * d)?;
+            t.alone(device, "cross_o", &act.h, &w.o, n_rows, d)
         })?;
         linear(
             &mut rec,
             &Linear {
-                x: &act.attn,
+                x: &act.h,
                 matrix: &w.o,
                 y: &act.x,
                 n_rows,
@@ -715,46 +715,40 @@ impl Dit {
         let mut rec = device.recorder();
         rec.stage("ffn");
         norm(&mut rec, &self.modulated(act, &block.modulation, 3, n_rows));
-        let up = Linear {
-            x: &act.h,
-            matrix: &block.ffn_up,
-            y: &act.ffn,
-            n_rows,
-            act: Activation::GeluTanh,
-            store: Store::Set,
+        // A tape takes all rows at once.
+        let whole = tape.room(device, n_rows * block.ffn_up.n)?;
+        let (ffn, band_rows) = match &whole {
+            Some(whole) => (whole, n_rows),
+            None => (&act.wide, act.band_rows),
         };
-        linear(&mut rec, &up);
-        rec = tape.cut(device, rec, |t| {
-            t.read(device, "ffn_in", &act.h, n_rows * d)?;
-            t.alone(
-                device,
-                "ffn_up",
-                &act.h,
-                &block.ffn_up,
+        for first in (0..n_rows).step_by(band_rows) {
+            let n_rows = band_rows.min(n_rows - first);
+            let up = Linear {
+                x: &act.h,
+                matrix: &block.ffn_up,
+                y: ffn,
                 n_rows,
-                self.config.ffn_hidden as usize,
-            )?;
-            t.read_rows(
-                device,
-                "ffn_act",
-                &act.ffn,
-                n_rows,
-                [self.config.ffn_hidden as usize, block.ffn_up.n],
-            )?;
-            t.alone(device, "ffn_down", &act.ffn, &block.ffn_down, n_rows, d)
-        })?;
-        let store = self.gated(act, block, 5);
-        linear(
-            &mut rec,
-            &Linear {
-                x: &act.ffn,
+                act: Activation::GeluTanh,
+                store: Store::Set,
+            };
+            linear_rows(&mut rec, &up, [first, 0]);
+            rec = tape.cut(device, rec, |t| {
+                let width = self.config.ffn_hidden as usize;
+                t.read(device, "ffn_in", &act.h, n_rows * d)?;
+                t.alone(device, "ffn_up", &act.h, &block.ffn_up, n_rows, width)?;
+                t.read_rows(device, "ffn_act", ffn, n_rows, [width, block.ffn_up.n])?;
+                t.alone(device, "ffn_down", ffn, &block.ffn_down, n_rows, d)
+            })?;
+            let down = Linear {
+                x: ffn,
                 matrix: &block.ffn_down,
                 y: &act.x,
                 n_rows,
                 act: Activation::None,
-                store,
-            },
-        );
+                store: self.gated(act, block, 5),
+            };
+            linear_rows(&mut rec, &down, [0, first]);
+        }
         device.run(rec)?;
         tape.read(device, "out", &act.x, n_rows * d)
     }

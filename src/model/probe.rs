@@ -124,6 +124,12 @@ impl<'a> Tape<'a> {
         Ok(device.recorder())
     }
 
+    /// Where it takes every tensor: room for one that the pass itself holds in parts only.
+    pub(super) fn room(&self, device: &Device, len: usize) -> Result<Option<Buffer<f32>>, Error> {
+        let room = || device.zeros(Purpose::Scratch, "probe", len);
+        Ok(self.takes_all().then(room).transpose()?)
+    }
+
     /// A linear layer of `width` outputs by itself, without the activation or residual that the block fuses into it.
     pub(super) fn alone(
         &mut self,
@@ -213,7 +219,7 @@ impl<'a> Tape<'a> {
             return Ok(());
         }
         self.read(device, "attn_in", &act.h, n_rows * d)?;
-        let qkv = device.read(&act.qkv, 0..n_rows * 3 * d)?;
+        let qkv = device.read(&act.wide, 0..n_rows * 3 * d)?;
         for (part, name) in ["q_lin", "k_lin", "v"].into_iter().enumerate() {
             self.put(name, column(&qkv, 3 * d, part * d, d));
         }
@@ -228,7 +234,7 @@ impl<'a> Tape<'a> {
         n_rows: usize,
     ) -> Result<(), Error> {
         let d = dit.config.hidden as usize;
-        let qkv = device.read(&act.qkv, 0..n_rows * 3 * d)?;
+        let qkv = device.read(&act.wide, 0..n_rows * 3 * d)?;
         for (part, [normed, turned]) in [["q_norm", "q_rope"], ["k_norm", "k_rope"]]
             .into_iter()
             .enumerate()
@@ -264,16 +270,11 @@ impl<'a> Tape<'a> {
         block: &Block,
         n_rows: usize,
     ) -> Result<(), Error> {
-        self.read(
-            device,
-            "attn",
-            &act.attn,
-            n_rows * dit.config.hidden as usize,
-        )?;
+        self.read(device, "attn", &act.h, n_rows * dit.config.hidden as usize)?;
         self.alone(
             device,
             "attn_o",
-            &act.attn,
+            &act.h,
             &block.attn.o,
             n_rows,
             dit.config.hidden as usize,

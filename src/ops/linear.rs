@@ -73,12 +73,12 @@ pub enum Store<'a> {
         cond_vectors: usize,
         /// Index of the gate in (`table`, `cond`).
         gate: (usize, usize),
-        /// Rows that share a frame's conditioning.
+        /// Rows of y that share a frame's conditioning, counted from the first one of the buffer.
         rows_per_frame: usize,
     },
 }
 
-/// Arguments of [`linear`].
+/// Arguments of [`linear`] and [`linear_rows`].
 #[derive(Debug, Clone, Copy)]
 pub struct Linear<'a> {
     /// `[n_rows, matrix.k]`.
@@ -110,6 +110,8 @@ pub(super) struct Params {
     cond_at: u32,
     cond_stride: u32,
     rows_per_frame: u32,
+    x_row: u32,
+    y_row: u32,
 }
 
 /// Rows of an invocation's tile in the subgroup kernel: whole subgroups, 16 where there are rows enough, 8 for the few
@@ -175,13 +177,21 @@ fn plan(caps: &Caps, p: &mut Params, format: WeightFormat) -> (&'static Kernel, 
 /// # Panics
 /// When a buffer's length contradicts the sizes: a bug in the caller.
 pub fn linear(rec: &mut Recorder<'_>, a: &Linear<'_>) {
+    linear_rows(rec, a, [0, 0]);
+}
+
+/// As [`linear`], from these rows of x and of y on: a band of either.
+///
+/// # Panics
+/// As [`linear`].
+pub fn linear_rows(rec: &mut Recorder<'_>, a: &Linear<'_>, [x_row, y_row]: [usize; 2]) {
     let m = a.matrix;
     assert!(
         m.n.is_multiple_of(4) && m.k.is_multiple_of(4),
         "matrices are padded when they are loaded"
     );
     assert!(
-        a.x.len() >= a.n_rows * m.k && a.y.len() >= a.n_rows * m.n,
+        a.x.len() >= (x_row + a.n_rows) * m.k && a.y.len() >= (y_row + a.n_rows) * m.n,
         "linear sizes"
     );
     assert!(
@@ -196,6 +206,8 @@ pub fn linear(rec: &mut Recorder<'_>, a: &Linear<'_>) {
         k_quads: u32_of(m.k / 4),
         act: a.act as u32,
         rows_per_frame: 1,
+        x_row: u32_of(x_row),
+        y_row: u32_of(y_row),
         ..Params::zeroed()
     };
     let (mut table, mut cond) = (&m.bias, &m.bias);
@@ -211,7 +223,7 @@ pub fn linear(rec: &mut Recorder<'_>, a: &Linear<'_>) {
             rows_per_frame,
         } => {
             assert!(
-                c.len() >= a.n_rows.div_ceil(rows_per_frame) * cond_vectors * m.n,
+                c.len() >= (y_row + a.n_rows).div_ceil(rows_per_frame) * cond_vectors * m.n,
                 "conditioning"
             );
             p.store = 2;
@@ -233,6 +245,17 @@ pub fn linear(rec: &mut Recorder<'_>, a: &Linear<'_>) {
     rec.dispatch(kernel, plan, &p, &bindings);
 }
 
+/// The sum of products of two rows of whole quads, in four strands, so that additions need not wait for one another.
+fn dot(xs: &[f32], ws: &[f32]) -> f64 {
+    let mut sums = [0.0; 4];
+    for (x, w) in xs.chunks_exact(4).zip(ws.chunks_exact(4)) {
+        for i in 0..4 {
+            sums[i] += f64::from(x[i]) * f64::from(w[i]);
+        }
+    }
+    sums.iter().sum()
+}
+
 fn twin(l: &mut Launch<'_>) {
     let p: Params = l.params();
     let format = WeightFormat::ALL[l.knob("FORMAT") as usize];
@@ -241,15 +264,11 @@ fn twin(l: &mut Launch<'_>) {
     let (bias, mut y): (Vec<f32>, Vec<f32>) = (l.read(3), l.read(4));
     let (table, cond): (Vec<f32>, Vec<f32>) = (l.read(5), l.read(6));
     for row in 0..p.n_rows as usize {
-        let xs = &x[row * k..(row + 1) * k];
+        let xs = &x[(p.x_row as usize + row) * k..][..k];
+        let row = p.y_row as usize + row;
         let at = row / p.rows_per_frame as usize * p.cond_stride as usize * 4;
         for (col, ws) in w.chunks_exact(k).enumerate() {
-            let sum: f64 = xs
-                .iter()
-                .zip(ws)
-                .map(|(a, b)| f64::from(*a) * f64::from(*b))
-                .sum();
-            let u = sum + f64::from(bias[col]);
+            let u = dot(xs, ws) + f64::from(bias[col]);
             let r = match p.act {
                 1 => {
                     0.5 * u

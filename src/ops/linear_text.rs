@@ -12,6 +12,7 @@ const HEAD: &str = r#"//#include "lib/grid.wgsl"
 struct Params {
     first_group: u32, n_groups: u32, n_rows: u32, n_quads: u32, k_quads: u32, row_tiles: u32,
     act: u32, store: u32, table_at: u32, cond_at: u32, cond_stride: u32, rows_per_frame: u32,
+    x_row: u32, y_row: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;      // [row, k / 4]
@@ -38,9 +39,10 @@ fn act(u: vec4<f32>) -> vec4<f32> {
     return u;
 }
 
-fn put(row: u32, quad: u32, sum: vec4<f32>) {
+fn put(row_of_band: u32, quad: u32, sum: vec4<f32>) {
     if quad >= params.n_quads { return; }
     var r = act(sum + bias[quad]);
+    let row = params.y_row + row_of_band;
     let at = row * params.n_quads + quad;
     if params.store == 2u {
         r *= table[params.table_at + quad] + cond[(row / params.rows_per_frame) * params.cond_stride + params.cond_at + quad];
@@ -140,7 +142,7 @@ var<workgroup> ws: array<vec4<f32>, 128>; // [32 columns, 4 quads]
             let col = col0 + i / 4u;
             var a = vec4<f32>(0.0);
             var b = vec4<f32>(0.0);
-            if kq < params.k_quads && row < params.n_rows { a = x[row * params.k_quads + kq]; }
+            if kq < params.k_quads && row < params.n_rows { a = x[(params.x_row + row) * params.k_quads + kq]; }
             if kq < params.k_quads && col < params.n_quads * 4u { b = weight(col * params.k_quads + kq); }
             xs[i] = a;
             ws[i] = b;
@@ -177,7 +179,7 @@ pub(super) fn write_subgroup(knobs: &[Knob]) -> String {
     for q in 0..rows / lanes {
         let _ = writeln!(
             t,
-            "    let x{q} = min(row0 + {}u + lane, last) * params.k_quads;",
+            "    let x{q} = (params.x_row + min(row0 + {}u + lane, last)) * params.k_quads;",
             q * lanes
         );
     }

@@ -46,7 +46,7 @@ pub use kmeans::{
 };
 pub use kv_mix::{KvMix, kv_mix};
 pub use kv_store::{KvFormat, KvStore, kv_store};
-pub use linear::{Activation, Linear, Matrix, Store, linear};
+pub use linear::{Activation, Linear, Matrix, Store, linear, linear_rows};
 pub use mix::{mix, mix_limited};
 pub use norm::{Norm, NormMode, norm};
 pub use patch::{Patches, patchify, unpatchify};

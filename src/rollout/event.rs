@@ -116,6 +116,10 @@ pub enum Event {
         kv: Option<String>,
         /// Layers that wait in main memory.
         offload: Offload,
+        /// Bands of rows that the decoder makes a picture in; 1: whole pictures.
+        decoder_bands: u32,
+        /// Bytes of its past that wait in main memory meanwhile.
+        decoder_host_bytes: u64,
         /// Bytes the planner expects at the end, by purpose; `peak_device_bytes` is the plan's total.
         planned: MemoryUse,
     },

@@ -246,6 +246,8 @@ impl Plan {
             sink: self.sink,
             kv: self.kv.clone(),
             offload: self.offload,
+            decoder_bands: u32::try_from(self.decoder.bands).unwrap_or(u32::MAX),
+            decoder_host_bytes: self.decoder.host_bytes,
             planned: self.memory,
         }
     }

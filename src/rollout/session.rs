@@ -151,7 +151,8 @@ pub struct Config {
     /// Share of itself that the sink keeps when it takes in what leaves the window, see [`Policy::ema_sink`].
     pub ema_sink: Option<f32>,
     /// Whether another prompt in mid-film computes the keys and values of all frames that attention sees anew, and what becomes
-    /// of the sink then; `None`: the cache keeps what the prompts before left in it. Coded ones always stay.
+    /// of the sink then; `None`: the cache keeps what the prompts before left in it. Coded ones always stay, and a warning says
+    /// so.
     pub renew: Option<Sink>,
     /// Storage of exact keys and values.
     pub kv: KvFormat,
@@ -325,6 +326,8 @@ pub struct Session {
     pub(super) past: Past,
     /// What becomes of the sink when the cache is computed anew; `None`: it never is.
     pub(super) renewed_sink: Option<Sink>,
+    /// [`Config::renew`] asks for what coded keys and values do not allow, and nobody was told yet.
+    stays_coded: bool,
     /// What computing it anew takes.
     pub(super) recent: Recent,
     pub(super) watch: Watch,
@@ -417,6 +420,7 @@ impl Session {
             unwritten: None,
             past: Past::new(config.undo_bytes),
             renewed_sink: config.renewed_sink(),
+            stays_coded: config.renew.is_some() && config.coded.is_some(),
             recent: Recent::new(plan.renewed_frames),
             plan,
             model_secs: 0.0,
@@ -604,6 +608,14 @@ impl Session {
                 first_frame: first_picture,
                 renewed_frames,
             });
+            if 0 < self.chunks && std::mem::take(&mut self.stays_coded) {
+                on(Event::Warning {
+                    text: format!(
+                        "{} was trained to see its history anew under another prompt, and coded keys and values stay as they are: what the film shows before it weighs on what comes after",
+                        self.plan.model
+                    ),
+                });
+            }
         }
         let id = (self.film.given().len() + first) as i64;
         let frames = id..id + n_frames as i64;

@@ -9,6 +9,7 @@ use super::noise::{self, START};
 use super::session::{Config, Error};
 use crate::cache::{KvCache, Policy, SpansPlan};
 use crate::gpu::{Device, Purpose, Recorder};
+use crate::model::Dit;
 use crate::model::config::DitConfig;
 use crate::ops::{
     Activation, Attention, Conv3x3, ConvMatrix, Linear, Matrix, Rows, Segment, Store, attention,
@@ -17,6 +18,8 @@ use crate::ops::{
 
 /// Seconds that a measurement should last.
 const LONG_ENOUGH: f64 = 0.1;
+/// Bytes of an upload that is measured, at most.
+const MOST_UPLOADED: u64 = 64 << 20;
 
 /// Floating-point operations a second by kernel, two a multiply-add.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -27,20 +30,23 @@ pub struct Speed {
     pub attention: f64,
     /// Of the decoder's convolutions.
     pub convolution: f64,
+    /// Bytes a second that layers which wait in main memory are uploaded at; `None`: not known, or none wait.
+    pub upload: Option<f64>,
 }
 
 impl Speed {
-    /// The same for all kernels.
+    /// The same for all kernels; of uploads nothing is known.
     #[must_use]
     pub fn even(flop_per_sec: f64) -> Speed {
         Speed {
             linear: flop_per_sec,
             attention: flop_per_sec,
             convolution: flop_per_sec,
+            upload: None,
         }
     }
 
-    /// Measures them.
+    /// Measures them, uploads where `config` has layers wait.
     ///
     /// # Errors
     /// No device memory, or the device failed; codecs that the model's heads cannot have.
@@ -58,16 +64,23 @@ impl Speed {
                 true => convolution_speed(device)?,
                 false => linear,
             },
+            upload: match config.offload {
+                0 => None,
+                _ => Some(upload_speed(device, model, config)?),
+            },
         })
     }
 
-    /// Seconds of a film's matrices, attention and convolutions. What is left out: norms, coding, uploads of layers, the text
-    /// encoder, files.
+    /// Seconds of a film's matrices, attention, convolutions and, where their speed is known, uploads, one after the other: a
+    /// device that copies while it computes takes less. What is left out: norms, coding, the text encoder, files.
     #[must_use]
     pub fn secs(&self, needs: &Needs) -> f64 {
         needs.work.linear_flop / self.linear
             + needs.work.attention_flop / self.attention
             + needs.decoder_flop / self.convolution
+            + self
+                .upload
+                .map_or(0.0, |speed| needs.upload_bytes as f64 / speed)
     }
 }
 
@@ -102,6 +115,32 @@ fn rate(
             true => rows = (4 * rows).min(most_rows),
             false => times *= 4,
         }
+    }
+}
+
+/// Uploads as large as a block, but no larger than a device surely binds.
+fn upload_speed(device: &Device, model: &DitConfig, config: &Config) -> Result<f64, Error> {
+    let bytes = Dit::block_bytes(model, config.weights).min(MOST_UPLOADED);
+    let words = vec![1u32; bytes as usize / 4];
+    let place = device.zeros::<u32>(Purpose::Scratch, "speed", words.len())?;
+    let mut feed = device.feed(vec![place])?;
+    let mut secs = |times: usize| -> Result<f64, Error> {
+        let start = Instant::now();
+        for _ in 0..times {
+            feed.fill(device, [(0, words.as_slice())].into_iter())?;
+        }
+        device.wait()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    // The first one finds memory that was never touched.
+    secs(1)?;
+    let mut times = 1;
+    loop {
+        let took = secs(times)?;
+        if LONG_ENOUGH <= took || 4096 <= times {
+            return Ok((4 * words.len() * times) as f64 / took.max(1e-9));
+        }
+        times *= 4;
     }
 }
 

@@ -123,7 +123,8 @@ impl Repo {
     /// The file at the newest revision that was downloaded here, else at any other: a repository's files may have come at
     /// different times.
     pub fn find(&self, path: &str) -> Option<PathBuf> {
-        let newest = fs::read_to_string(self.folder.join("refs/main")).ok()?;
+        // A revision that was asked for by its commit is there without it.
+        let newest = fs::read_to_string(self.folder.join("refs/main")).unwrap_or_default();
         let folders = fs::read_dir(self.folder.join("snapshots")).ok();
         let others = folders.into_iter().flatten().flatten();
         let others = others.filter_map(|folder| folder.file_name().into_string().ok());
@@ -203,4 +204,33 @@ fn symlink(to: &Path, at: &Path) -> io::Result<()> {
 #[cfg(not(any(unix, windows)))]
 fn symlink(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_at_the_newest_revision_else_at_any() {
+        let root = std::env::temp_dir().join(format!("longtake-store-{}", std::process::id()));
+        let var =
+            |name: &str| (name == "HF_HUB_CACHE").then(|| root.to_string_lossy().into_owned());
+        let repo = Store::of(var, Some(root.clone()), None)
+            .unwrap()
+            .repo("a/b");
+        assert_eq!(repo.find("x"), None);
+        let at = |commit: &str| repo.snapshot(commit, "x");
+        let put = |path: PathBuf, text: &str| {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put(at("aa11"), "");
+        assert_eq!(repo.find("x"), Some(at("aa11")));
+        put(at("bb22"), "");
+        put(repo.folder.join("refs/main"), "bb22\n");
+        assert_eq!(repo.find("x"), Some(at("bb22")));
+        put(repo.folder.join("refs/main"), "../../evil");
+        assert!(repo.find("x").is_some());
+        fs::remove_dir_all(&root).unwrap();
+    }
 }

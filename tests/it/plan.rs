@@ -340,9 +340,10 @@ fn speeds_are_measured_for_every_kind_of_cache() {
         return;
     };
     let model = ModelSource::rooms().unwrap();
-    for coded in [None, coded("int2", None)] {
+    for (coded, offload) in [(None, 0), (coded("int2", None), 2)] {
         let config = Config {
             coded,
+            offload,
             ..Config::default()
         };
         let speed = Speed::measure(device, &model.config, &config, true).unwrap();
@@ -351,6 +352,16 @@ fn speeds_are_measured_for_every_kind_of_cache() {
         }
         let film = model.outline(2, 3).unwrap();
         let needs = Fit::new(device.caps(), &film, &config).unwrap().needs;
+        let uploads = |upload: f64| needs.upload_bytes as f64 / upload;
+        let without = Speed {
+            upload: None,
+            ..speed
+        };
+        assert_eq!(speed.upload.is_some(), 0 < offload);
+        let added = speed.secs(&needs) - without.secs(&needs);
+        let expected = speed.upload.map_or(0.0, uploads);
+        assert!((added - expected).abs() <= 1e-9, "{speed:?}");
+        assert!(expected < 10.0 && (0.0 < expected) == (0 < offload));
         let even = Speed::even(1e9).secs(&needs);
         let flop = needs.work.linear_flop + needs.work.attention_flop;
         assert!((even - flop / 1e9).abs() <= 1e-9 * even);

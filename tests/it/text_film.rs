@@ -335,8 +335,15 @@ fn a_prompt_that_renews_the_window_runs_the_newest_frames_again() {
         }),
         ..with(Some(Sink::Kept))
     };
-    let (_, events) = film(device, script, &coded);
-    assert_eq!(renewed(&events), [0, 0]);
+    let warnings = |events: &[Event]| -> usize {
+        let is =
+            |e: &&Event| matches!(e, Event::Warning { text } if text.contains("stay as they are"));
+        events.iter().filter(is).count()
+    };
+    let (_, events) = film(device, script.clone(), &coded);
+    assert_eq!((renewed(&events), warnings(&events)), (vec![0, 0], 1));
+    let (_, events) = film(device, script, &with(Some(Sink::Kept)));
+    assert_eq!(warnings(&events), 0);
 }
 
 #[test]

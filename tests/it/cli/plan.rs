@@ -54,6 +54,10 @@ fn a_plan_for_a_card_opens_nothing_and_says_what_fits() {
         weights(&waiting).unwrap() < weights(&found).unwrap() / 4,
         "{waiting}"
     );
+    // How fast they are uploaded is not known of a card that is not there.
+    let line = "plan -m self-forcing --vram 24G --offload all --tflops 20";
+    let text = scratch.run(line).ok();
+    assert!(text.contains("uploads of layers not counted"), "{text}");
     assert!(scratch.names().is_empty());
 }
 

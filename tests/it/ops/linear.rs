@@ -1,7 +1,7 @@
 use longtake::gpu::{Device, Purpose};
-use longtake::ops::{Activation, Linear, Matrix, Store, WeightFormat, linear};
+use longtake::ops::{Activation, Linear, Matrix, Store, WeightFormat, linear, linear_rows};
 
-use crate::support::{Out, Tol, check_twin, input, run, values};
+use crate::support::{Out, Tol, bits, check_twin, gpus, input, run, values};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum How {
@@ -41,6 +41,11 @@ fn matrix(device: &Device, n: usize, k: usize, format: WeightFormat) -> Matrix {
 }
 
 fn outputs(device: &Device, c: Case) -> Vec<Vec<f32>> {
+    outputs_in_bands(device, c, c.n_rows)
+}
+
+/// As [`outputs`], with so many rows of y a call, each of a copy of x that begins elsewhere.
+fn outputs_in_bands(device: &Device, c: Case, band: usize) -> Vec<Vec<f32>> {
     const ROWS_PER_FRAME: usize = 6;
     const VECTORS: usize = 3;
     let matrix = matrix(device, c.n, c.k, c.format);
@@ -74,8 +79,48 @@ fn outputs(device: &Device, c: Case) -> Vec<Vec<f32>> {
         act: c.act,
         store,
     };
-    run(device, |rec| linear(rec, &args));
+    if band == c.n_rows {
+        run(device, |rec| linear(rec, &args));
+        return vec![y.read(device)];
+    }
+    for (i, first) in (0..c.n_rows).step_by(band).enumerate() {
+        let n_rows = band.min(c.n_rows - first);
+        let mut copy = vec![f32::NAN; i * c.k];
+        copy.extend(&values(1, c.n_rows * c.k)[first * c.k..][..n_rows * c.k]);
+        let copy = input(device, &copy);
+        let (x, x_row) = if i % 2 == 0 { (&x, first) } else { (&copy, i) };
+        let args = Linear { x, n_rows, ..args };
+        run(device, |rec| linear_rows(rec, &args, [x_row, first]));
+    }
     vec![y.read(device)]
+}
+
+/// Bands begin inside a frame's rows here: frames are counted from the first row of y.
+#[test]
+fn bands_of_rows_are_the_whole_to_the_bit() {
+    for how in [How::Set, How::Add, How::AddGated, How::Multiply] {
+        for format in WeightFormat::ALL {
+            let case = Case {
+                n_rows: 75,
+                n: 36,
+                k: 96,
+                format,
+                act: Activation::GeluTanh,
+                how,
+            };
+            for band in [32, 9] {
+                let name = format!("{case:?} in bands of {band}");
+                check_twin(&name, Tol::sums(case.k), |device| {
+                    outputs_in_bands(device, case, band)
+                });
+                for gpu in gpus() {
+                    let [whole, parts] = [case.n_rows, band]
+                        .map(|band| bits(outputs_in_bands(&gpu.device, case, band).remove(0)));
+                    assert_eq!(whole, parts, "{name}, {}", gpu.label);
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -57,6 +57,8 @@ fn plan(job: &Job) -> Event {
         sink: job.sink,
         kv: Some("int4".into()),
         offload: Offload::default(),
+        decoder_bands: 1,
+        decoder_host_bytes: 0,
         planned: MemoryUse {
             weights_bytes: 9_243_392,
             cache_bytes: 12 * FRAME,
@@ -333,6 +335,8 @@ fn text_plan(job: &Job) -> Event {
             ..MemoryUse::default()
         },
         offload: Offload::default(),
+        decoder_bands: 1,
+        decoder_host_bytes: 0,
     }
 }
 
