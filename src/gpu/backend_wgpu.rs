@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Error;
 use super::buffer::{Bound, Storage, Usage};
 use super::compiler::Compiler;
-use super::device::{Caps, Kind, Select, Tier, TierRequest};
+use super::device::{Caps, Kind, Select, TierRequest};
 use super::kernel::Variant;
 use super::recorder::Dispatch;
 
