@@ -3,7 +3,6 @@
 //! `UPDATE_SNAPSHOTS=1` writes the pictures. They need an adapter; without one they are skipped, and under
 //! `LONGTAKE_REQUIRE_GPU=1` that is a failure. The keyboard needs none.
 
-#[expect(dead_code, reason = "each test takes its part")]
 mod support;
 
 use std::sync::atomic::Ordering;
@@ -607,6 +606,34 @@ fn comparing_is_asked_for_swapped_and_saved() {
     );
     assert!(json["runs"][1]["frames"][29]["psnr"].as_f64().is_some());
     std::fs::remove_dir_all(&folder).ok();
+}
+
+#[test]
+fn at_the_live_edge_the_newest_frame_that_both_have_is_compared() {
+    let mut s = support::compared(20);
+    s.versus.as_mut().unwrap().cut(19);
+    // The picture that is shown as the difference tells which two were looked at.
+    let looked_at = |s: State| {
+        let mut h = plain(s);
+        h.run_steps(1);
+        let looked = h
+            .state()
+            .difference
+            .as_ref()
+            .map(|(_, [own, _])| own.clone());
+        let at = |own| {
+            let shots = &h.state().film.shots;
+            shots
+                .iter()
+                .position(|s| std::sync::Arc::ptr_eq(&s.frame, &own))
+        };
+        looked.and_then(at)
+    };
+    assert_eq!(looked_at(s), Some(24 + 18));
+    // Who looks at a frame that is not there yet, is told so.
+    let mut s = support::compared(20);
+    s.versus.as_mut().unwrap().cut(10);
+    assert_eq!(looked_at(s), None);
 }
 
 #[test]
