@@ -267,7 +267,7 @@ mod tests {
             g.share(shares);
             let new = Arc::new(frame(1));
             let pictures = Pictures::of(&device, &latents, 1, 2, 1).unwrap();
-            g.arrive(&[new.clone()], Some(pictures));
+            g.arrive(std::slice::from_ref(&new), Some(pictures));
             let rect = Rect::from_min_size(pos2(0.0, 0.0), egui::vec2(2.0, 1.0));
             let output = ctx.run_ui(Default::default(), |ui| {
                 g.begin(ui.ctx());
