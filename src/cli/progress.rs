@@ -251,6 +251,7 @@ mod tests {
             first_frame: 0,
             frames: 2,
             secs: 4.0,
+            decode_secs: 0.5,
         });
         state.take(&Event::Memory(MemoryUse {
             cache_bytes: 1 << 20,

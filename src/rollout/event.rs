@@ -190,6 +190,8 @@ pub enum Event {
         frames: u32,
         /// Wall seconds the chunk took.
         secs: f64,
+        /// Those of them from its finished latents to its pictures: read back and decoded.
+        decode_secs: f64,
     },
     /// A span was coded again, narrower.
     SpanRepacked {

@@ -622,8 +622,10 @@ impl Session {
         self.denoise(first, frames.clone(), on)?;
         self.unwritten = Some(frames);
         self.model_secs += started.elapsed().as_secs_f64();
+        let decoding = Instant::now();
         let latents = self.sampler.latents(n_frames)?;
         let (index, made) = (self.chunks, self.pictures(first, &latents)?);
+        let decode_secs = decoding.elapsed().as_secs_f64();
         let seen = self.watch.see(&made);
         // As pictures that are no numbers: the chunk is not announced.
         let blank = seen.iter().find_map(|seen| match seen {
@@ -641,6 +643,7 @@ impl Session {
             first_frame: first_picture,
             frames: pictures,
             secs: started.elapsed().as_secs_f64(),
+            decode_secs,
         });
         on(Event::Memory(self.memory()));
         on(Event::Kv(Box::new(self.kv())));

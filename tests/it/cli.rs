@@ -126,6 +126,28 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|err| panic!("{err} in {text}"))
 }
 
+/// Holds every chunk's decoding and its passes to the time that the chunk took; gives the chunks.
+fn check_phases(events: &[serde_json::Value]) -> usize {
+    let secs = |e: &serde_json::Value, key: &str| e[key].as_f64().unwrap();
+    let (mut passes, mut chunks) = (0.0, 0);
+    for event in events {
+        match event["event"].as_str() {
+            Some("chunk_started") => passes = 0.0,
+            Some("pass_done") => passes += secs(event, "secs"),
+            Some("frames_ready") => {
+                let (decode, all) = (secs(event, "decode_secs"), secs(event, "secs"));
+                assert!(
+                    0.0 < decode && passes + decode <= all,
+                    "{passes} before {event}"
+                );
+                chunks += 1;
+            }
+            _ => {}
+        }
+    }
+    chunks
+}
+
 fn has(program: &str) -> bool {
     let found = Command::new(program)
         .arg("-version")

@@ -76,6 +76,8 @@ enum Wake {
     /// What a painter tells, by its number.
     Painted(u64, Painted),
     Saved(Result<PathBuf, String>),
+    /// The film's file cannot be written any more, for these causes.
+    Unwritten(Vec<String>),
     Repaint(Duration),
     Access(accesskit_winit::Event),
 }
@@ -141,7 +143,13 @@ pub fn run(
     if options.walk {
         state.start();
     }
-    let recorder = options.record.clone().map(Recorder::start).transpose()?;
+    let recorder = options.record.clone().map(|record| {
+        let proxy = proxy.clone();
+        Recorder::start(record, move |causes| {
+            let _ = proxy.send_event(Wake::Unwritten(causes));
+        })
+    });
+    let recorder = recorder.transpose()?;
     let mut app = App {
         device,
         prefs,
@@ -510,7 +518,7 @@ impl App {
             let _ = proxy.send_event(Wake::Saved(saved));
         };
         if let Err(e) = std::thread::Builder::new().name("save".into()).spawn(job) {
-            log::warn!("not saved: {e}");
+            let _ = self.proxy.send_event(Wake::Saved(Err(e.to_string())));
         }
     }
 
@@ -623,6 +631,15 @@ impl ApplicationHandler<Wake> for App {
             }
             Wake::Saved(saved) => {
                 self.saved(saved);
+                self.request();
+            }
+            Wake::Unwritten(causes) => {
+                if let Some(begun) = self.options.json {
+                    let text = format!("the film is no longer written: {}", causes.join("; "));
+                    tell(&Event::Warning { text }, begun);
+                }
+                self.state.unwritten(causes);
+                self.act(event_loop);
                 self.request();
             }
             Wake::Repaint(delay) => {

@@ -6,6 +6,29 @@ use longtake::rollout::event::Event;
 
 use crate::offer::Offer;
 
+/// The way on from an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The same film again.
+    Again,
+    /// Another film: one that fits, where there is one, else other settings.
+    Other,
+    /// The film goes on where it stopped.
+    GoOn,
+}
+
+impl Remedy {
+    /// In words; `offer`: a film would fit.
+    pub fn name(self, offer: bool) -> &'static str {
+        match (self, offer) {
+            (Remedy::Again, _) => "start again",
+            (Remedy::Other, true) => "take what fits",
+            (Remedy::Other, false) => "change the settings",
+            (Remedy::GoOn, _) => "go on",
+        }
+    }
+}
+
 /// An error with everything that the window shows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -17,8 +40,8 @@ pub struct Fault {
     pub causes: Vec<String>,
     /// What to do if it comes back; may be empty.
     pub advice: String,
-    /// Starting again with the same settings may help.
-    pub again: bool,
+    /// What Enter does.
+    pub remedy: Remedy,
     /// Films that would fit, where it is memory that is missing; the widest first.
     pub offers: Box<[Offer]>,
     /// The program's exit code where it ends with this, as that of `longtake generate`.
@@ -33,7 +56,7 @@ impl Fault {
             safe: String::new(),
             causes: Vec::new(),
             advice: String::new(),
-            again: false,
+            remedy: Remedy::Other,
             offers: Box::default(),
             code: 1,
         }
@@ -42,56 +65,66 @@ impl Fault {
     /// From the library's error.
     pub fn of(error: &Error) -> Fault {
         let self_check = "If it comes back: longtake generate --device cpu --frames 1 tells a driver's fault from one of the weights.";
-        let (headline, advice, again) = match error {
+        let (headline, advice, remedy) = match error {
             Error::BadFrames { chunk, .. } => (
                 format!("Stopped: chunk {chunk} came out as NaN, not as a picture"),
                 self_check,
-                true,
+                Remedy::Again,
             ),
             Error::Cache(_) => (
                 "Stopped: the cache holds values that are not numbers".to_owned(),
                 self_check,
-                true,
+                Remedy::Again,
             ),
             Error::Blank(_) => (
                 "Stopped: the film shows nothing any more".to_owned(),
                 "Go back on the timeline, or take another seed.",
-                true,
+                Remedy::Again,
             ),
             Error::WouldNotFit(_) => (
                 "This film does not fit the device".to_owned(),
                 "Take a shorter window or fewer bits in Settings.",
-                false,
+                Remedy::Other,
             ),
             Error::Gpu(gpu::Error::Lost { .. }) => (
                 "The graphics driver restarted".to_owned(),
                 "Choose the device again in Settings; a shorter window keeps its work shorter.",
-                true,
+                Remedy::Again,
             ),
             Error::Gpu(gpu::Error::OutOfMemory { .. } | gpu::Error::TooLarge { .. }) => (
                 "The device has no memory left for this film".to_owned(),
                 "Take a shorter window or fewer bits in Settings, or close other programs.",
-                false,
+                Remedy::Other,
             ),
             Error::Gpu(gpu::Error::NoDevice | gpu::Error::NoSuchDevice { .. }) => {
-                ("No such device".to_owned(), "", false)
+                ("No such device".to_owned(), "", Remedy::Other)
             }
-            Error::Gpu(_) => ("The device reported an error".to_owned(), self_check, true),
+            Error::Gpu(_) => (
+                "The device reported an error".to_owned(),
+                self_check,
+                Remedy::Again,
+            ),
             Error::NoModel { .. }
             | Error::Config { .. }
             | Error::Weights(_)
-            | Error::Decoder(_) => ("The model cannot be read".to_owned(), "", false),
-            Error::Dump(_) => ("Keys and values could not be written".to_owned(), "", false),
-            Error::Setting(_) | Error::Window(_) => {
-                ("These settings do not go together".to_owned(), "", false)
-            }
+            | Error::Decoder(_) => ("The model cannot be read".to_owned(), "", Remedy::Other),
+            Error::Dump(_) => (
+                "Keys and values could not be written".to_owned(),
+                "",
+                Remedy::Other,
+            ),
+            Error::Setting(_) | Error::Window(_) => (
+                "These settings do not go together".to_owned(),
+                "",
+                Remedy::Other,
+            ),
         };
         Fault {
             headline,
             safe: String::new(),
             causes: causes(error),
             advice: advice.to_owned(),
-            again,
+            remedy,
             offers: Box::default(),
             code: match error {
                 Error::Setting(_) | Error::Window(_) | Error::Config { .. } => 2,
@@ -99,6 +132,21 @@ impl Fault {
                 Error::NoModel { .. } => 4,
                 _ => 1,
             },
+        }
+    }
+
+    /// The film's file cannot be written any more: the film stops, and Enter goes on without the file.
+    pub fn unwritten(causes: Vec<String>, made: usize) -> Fault {
+        let kept = crate::say::n(made, "frame");
+        Fault {
+            headline: "Stopped: the film's file cannot be written".to_owned(),
+            safe: format!(
+                "{kept} are in memory: they can be played, and Ctrl S saves them elsewhere."
+            ),
+            causes,
+            advice: "Going on makes the rest without this file.".to_owned(),
+            remedy: Remedy::GoOn,
+            ..Fault::plain("")
         }
     }
 
@@ -149,8 +197,8 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> Vec<String> {
     let mut source = error.source();
     while let Some(e) = source {
         let text = e.to_string();
-        // Errors that pass on another one say the same again.
-        if causes.last() != Some(&text) {
+        // Errors that pass on another one say the same again, and some say it in brackets.
+        if causes.last().is_none_or(|last| !last.contains(&text)) {
             causes.push(text);
         }
         source = e.source();

@@ -6,8 +6,8 @@ use crate::job::{Width, Widths};
 use crate::state::{Effect, Phase, State};
 
 /// Keys and what they do, as `?` shows them.
-pub const TABLE: [(&str, &str); 31] = [
-    ("Enter", "walk; again: steer"),
+pub const TABLE: [(&str, &str); 33] = [
+    ("Enter", "walk, then steer; on an error its way on"),
     ("W A S D", "steer: forward, left, back, right"),
     (
         "Left Right",
@@ -24,11 +24,13 @@ pub const TABLE: [(&str, &str); 31] = [
     ("Shift L", "repeat all"),
     ("1 8 4 3 2", "exact, 8, 4, 3, 2 bits for new spans"),
     ("Ctrl Z", "undo a frame, and go on from there"),
+    ("G", "go on from the shown frame; what follows is kept"),
     ("Ctrl Shift Z", "redo: the way that was left, once more"),
     ("B", "a take that was left beside the film; the next; none"),
     ("C", "compare with the same film in 16 bit, or no more"),
     ("X", "swap the two"),
     ("wheel", "look closer at the film or the timeline"),
+    ("+ -", "look closer at the film, less closely"),
     ("P", "stop making, go on making"),
     ("S", "save the frame as PNG"),
     ("Ctrl S", "save the film as MP4"),
@@ -145,6 +147,9 @@ fn plain(ctx: &Context, s: &mut State, key: Key, m: Modifiers, on_film: bool) {
         Key::B => s.next_beside(),
         Key::C => s.toggle_compare(),
         Key::X => crate::panels::compare::swap(s),
+        Key::G => s.go_on_from_here(),
+        Key::Plus | Key::Equals => s.look_closer(1.25),
+        Key::Minus => s.look_closer(0.8),
         Key::S if m.shift => s.save_path(),
         Key::S => s.save_frame(),
         Key::R if s.phase != Phase::Empty => s.again(),

@@ -255,6 +255,34 @@ mod tests {
     }
 
     #[test]
+    fn what_arrives_on_the_device_is_not_brought_from_main_memory() {
+        use longtake::gpu::{Device, Purpose};
+        let device = Device::twin();
+        let latents = device
+            .zeros::<f32>(Purpose::Scratch, "latents", 3 * 2)
+            .unwrap();
+        // Parts of the atlas that are uploaded, and pictures that are copied on the device, where a new frame is drawn.
+        let drawn = |shares: bool| {
+            let (ctx, mut g) = (Context::default(), Gallery::default());
+            g.share(shares);
+            let new = Arc::new(frame(1));
+            let pictures = Pictures::of(&device, &latents, 1, 2, 1).unwrap();
+            g.arrive(std::slice::from_ref(&new), Some(pictures));
+            let rect = Rect::from_min_size(pos2(0.0, 0.0), egui::vec2(2.0, 1.0));
+            let output = ctx.run_ui(Default::default(), |ui| {
+                g.begin(ui.ctx());
+                g.paint(ui.painter(), &new, rect, Color32::WHITE);
+            });
+            let id = g.atlas.as_ref().unwrap().texture.id();
+            let sets = &output.textures_delta.set[&id];
+            let parts = sets.iter().filter(|delta| !delta.is_whole()).count();
+            (parts, g.arrivals().len())
+        };
+        assert_eq!(drawn(true), (0, 1));
+        assert_eq!(drawn(false), (1, 0), "where the window draws elsewhere");
+    }
+
+    #[test]
     fn frames_give_way_to_others_oldest_first() {
         let ctx = Context::default();
         let mut g = Gallery::default();

@@ -7,6 +7,8 @@ use std::sync::mpsc::{Sender, channel};
 use longtake::frame::Frame;
 use longtake::media::{Format, Recipe, Spec, VideoWriter};
 
+use crate::fault::causes;
+
 /// Where the film goes, and how.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -41,11 +43,15 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts the thread; nothing is written before the first frame.
+    /// Starts the thread; nothing is written before the first frame. `failed` is told once why nothing more is written, outermost
+    /// cause first, and that while the film goes on.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(record: Record) -> std::io::Result<Recorder> {
+    pub fn start(
+        record: Record,
+        failed: impl FnOnce(Vec<String>) + Send + 'static,
+    ) -> std::io::Result<Recorder> {
         let (orders, inbox) = channel();
         let thread = std::thread::Builder::new()
             .name("record".into())
@@ -58,10 +64,14 @@ impl Recorder {
                     writer: None,
                 };
                 for order in inbox {
-                    match order {
-                        Order::Cut(n) => file.cut(n)?,
-                        Order::Push { given, made, fps } => file.push(given, made, fps)?,
+                    let done = match order {
+                        Order::Cut(n) => file.cut(n),
+                        Order::Push { given, made, fps } => file.push(given, made, fps),
                         Order::Finish(recipe) => return file.finish(&recipe),
+                    };
+                    if let Err(e) = done {
+                        failed(causes(e.as_ref()));
+                        return Err(e);
                     }
                 }
                 // The window is gone without a word: what is written stays.
@@ -190,14 +200,17 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("longtake-record-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("film.y4m");
-        let mut r = Recorder::start(Record {
-            path: path.clone(),
-            overwrite: false,
-            fps: None,
-            scale: Some(1),
-            show_given: true,
-            no_metadata: true,
-        })
+        let mut r = Recorder::start(
+            Record {
+                path: path.clone(),
+                overwrite: false,
+                fps: None,
+                scale: Some(1),
+                show_given: true,
+                no_metadata: true,
+            },
+            |_| {},
+        )
         .unwrap();
         let given = || vec![grey(9)];
         r.push(given(), vec![grey(1), grey(2)], 8);
@@ -221,17 +234,52 @@ mod tests {
         std::fs::remove_dir_all(&folder).ok();
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told_while_the_film_goes_on() {
+        let folder = std::env::temp_dir().join(format!("longtake-full-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("film.y4m");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let (tell, told) = channel();
+        let mut r = Recorder::start(
+            Record {
+                path: path.clone(),
+                overwrite: true,
+                fps: None,
+                scale: Some(8),
+                show_given: false,
+                no_metadata: true,
+            },
+            move |causes| tell.send(causes).unwrap(),
+        )
+        .unwrap();
+        r.push(Vec::new(), vec![grey(1)], 8);
+        let causes = told.recv().unwrap();
+        assert!(
+            causes[0].contains("No space left") && causes[0].contains("film.y4m"),
+            "{causes:?}"
+        );
+        // What follows is heard by nobody, and the end says it once more.
+        r.push(Vec::new(), vec![grey(2)], 8);
+        assert!(r.finish(Recipe::new()).is_err());
+        std::fs::remove_dir_all(&folder).ok();
+    }
+
     #[test]
     fn nothing_made_is_no_file() {
         let path = std::env::temp_dir().join("longtake-never.y4m");
-        let r = Recorder::start(Record {
-            path: path.clone(),
-            overwrite: false,
-            fps: None,
-            scale: None,
-            show_given: false,
-            no_metadata: true,
-        })
+        let r = Recorder::start(
+            Record {
+                path: path.clone(),
+                overwrite: false,
+                fps: None,
+                scale: None,
+                show_given: false,
+                no_metadata: true,
+            },
+            |_| {},
+        )
         .unwrap();
         assert_eq!(r.finish(Recipe::new()).unwrap(), None);
         assert!(!path.exists());

@@ -7,13 +7,13 @@ const KIB: f64 = 1024.0;
 const MIB: f64 = KIB * KIB;
 const GIB: f64 = MIB * KIB;
 
-/// `34.2 MiB`, `5.71 GiB`, `612.0 KiB`.
+/// `34.2 MiB`, `5.71 GiB`, `612.0 KiB`; nothing is `0 B`.
 pub fn bytes(n: u64) -> String {
-    let n = n as f64;
-    match n {
-        _ if n < MIB => format!("{:.1} KiB", n / KIB),
-        _ if n < 1000.0 * MIB => format!("{:.1} MiB", n / MIB),
-        _ => format!("{:.2} GiB", n / GIB),
+    match n as f64 {
+        0.0 => "0 B".to_owned(),
+        n if n < MIB => format!("{:.1} KiB", n / KIB),
+        n if n < 1000.0 * MIB => format!("{:.1} MiB", n / MIB),
+        n => format!("{:.2} GiB", n / GIB),
     }
 }
 
@@ -89,6 +89,7 @@ mod tests {
     fn numbers_have_their_unit_and_few_digits() {
         assert_eq!(bytes(35_861_299), "34.2 MiB");
         assert_eq!(bytes(612 << 10), "612.0 KiB");
+        assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(6_131_066_257), "5.71 GiB");
         assert_eq!(exact(26_424_115), "26 424 115 B");
         assert_eq!(exact(0), "0 B");

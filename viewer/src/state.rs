@@ -13,7 +13,7 @@ use longtake::rollout::event::{Event, MemoryUse, StageTime, Summary};
 use longtake::rollout::{Drift, DriftSummary, Walk};
 use longtake::world::{Pose, SeedFilm, Step, camera};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Remedy};
 use crate::job::{Job, Width, Widths};
 use crate::loading::Loading;
 use crate::memory::{Change, Errors, History, Sample};
@@ -21,7 +21,7 @@ use crate::offer::Offer;
 use crate::pictures::Gallery;
 use crate::play::Play;
 use crate::say;
-use crate::text::{NO_COMPARISON, NO_STEERING, NO_WAY_BACK, Pane};
+use crate::text::{NO_COMPARISON, NO_STEERING, NO_WAY_BACK, Pane, Way};
 use crate::versus::{Cost, Report, Versus};
 use crate::worker::{Begun, Command, Made, Message, Reins, Split};
 
@@ -140,6 +140,8 @@ pub struct Film {
     pub shots: Vec<Shot>,
     /// Where each lies; as long as `shots`.
     pub slots: Vec<Slot>,
+    /// First frames of the chunks.
+    pub chunks: Vec<usize>,
     /// Frames a second.
     pub fps: u32,
     /// Picture size.
@@ -208,6 +210,9 @@ pub struct Zoom {
     /// Where the area's middle lies on the picture, in parts of it.
     pub middle: egui::Vec2,
 }
+
+/// Times that the film can be looked at more closely.
+pub const MOST_ZOOM: f32 = 16.0;
 
 impl Default for Zoom {
     fn default() -> Self {
@@ -321,6 +326,7 @@ impl Speed {
             denoise: mean(|s| s.denoise),
             cache: mean(|s| s.cache),
             encode: mean(|s| s.encode),
+            decode: mean(|s| s.decode),
             total: mean(|s| s.total),
         })
     }
@@ -591,6 +597,22 @@ impl State {
         }
     }
 
+    /// Goes back to the shown frame and takes another way from there.
+    pub fn go_on_from_here(&mut self) {
+        match self.play.at + 1 < self.film.given {
+            true => self.warn("given frames are what the film starts from; go on from a later one"),
+            false => self.back_to(self.play.at),
+        }
+    }
+
+    /// Looks so many times closer at the middle of what is shown of the film.
+    pub fn look_closer(&mut self, times: f32) {
+        self.zoom.times = (self.zoom.times * times).clamp(1.0, MOST_ZOOM);
+        if self.zoom.times <= 1.0 {
+            self.zoom = Zoom::default();
+        }
+    }
+
     /// Goes back to a frame and takes another way from there; what came after is kept as a take.
     pub fn back_to(&mut self, frame: usize) {
         self.back_along(frame, Vec::new());
@@ -601,17 +623,16 @@ impl State {
             self.warn(NO_WAY_BACK);
             return;
         }
-        let keep = (frame + 1).clamp(self.film.given, self.len().max(self.film.given));
-        let made = keep - self.film.given;
-        let can = matches!(
-            self.phase,
-            Phase::Making | Phase::Stopped | Phase::Finished | Phase::Failed(_)
-        );
-        if !can || (keep >= self.len() && lead.is_empty()) {
+        // Whole chunks stay: the engine goes back to no other place.
+        let (given, chunk) = (self.film.given, self.film.chunk_frames.max(1) as usize);
+        let made = (frame + 1).saturating_sub(given).min(self.film.made()) / chunk * chunk;
+        let keep = given + made;
+        if !self.can_go_back() || (keep >= self.len() && lead.is_empty()) {
             return;
         }
         let shots = self.film.shots.split_off(keep);
         self.film.slots.truncate(keep);
+        self.film.chunks.retain(|first| *first < keep);
         if !shots.is_empty() {
             self.takes.push(Take {
                 from: keep - 1,
@@ -635,11 +656,7 @@ impl State {
     /// place is kept as a take.
     pub fn redo(&mut self) {
         let last = self.takes.len().checked_sub(1);
-        let can = matches!(
-            self.phase,
-            Phase::Making | Phase::Stopped | Phase::Finished | Phase::Failed(_)
-        );
-        let Some(at) = self.beside.or(last).filter(|_| can) else {
+        let Some(at) = self.beside.or(last).filter(|_| self.can_go_back()) else {
             return;
         };
         if self.len() <= self.takes[at].from {
@@ -817,10 +834,25 @@ impl State {
         self.effects.push(Effect::SaveReport(Box::new(report)));
     }
 
+    /// The film can be cut back now.
+    fn can_go_back(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Making | Phase::Stopped | Phase::Finished | Phase::Failed(_)
+        )
+    }
+
+    /// There is a chunk to take back.
+    pub fn can_undo(&self) -> bool {
+        self.film.made() > 0 && !self.is_text() && self.can_go_back()
+    }
+
     /// Goes back by one chunk of made frames.
     pub fn undo(&mut self) {
-        if self.film.made() > 0 {
-            self.back_to(self.len().saturating_sub(2));
+        let chunk = self.film.chunk_frames.max(1) as usize;
+        if let Some(before) = self.film.made().checked_sub(1) {
+            let keep = self.film.given + before / chunk * chunk;
+            self.back_to(keep.saturating_sub(1));
         }
     }
 
@@ -935,19 +967,44 @@ impl State {
         let Phase::Failed(fault) = self.phase.clone() else {
             return;
         };
-        match (fault.again, fault.offers.first().cloned()) {
-            (true, _) => self.again(),
-            (false, Some(offer)) => {
+        match (fault.remedy, fault.offers.first().cloned()) {
+            (Remedy::Again, _) => self.again(),
+            (Remedy::GoOn, _) => {
+                self.phase = Phase::Stopped;
+                self.stop_or_go();
+            }
+            (Remedy::Other, Some(offer)) => {
                 self.take_offer(offer);
                 self.start();
             }
-            (false, None) => {
+            (Remedy::Other, None) => {
                 self.show.settings = true;
                 self.phase = match self.is_empty() {
                     true => Phase::Empty,
                     false => Phase::Finished,
                 };
             }
+        }
+    }
+
+    /// The film's file cannot be written any more: what was made is kept, and nothing more is made until that is settled.
+    pub fn unwritten(&mut self, causes: Vec<String>) {
+        self.command(Command::Stop);
+        let fault = Fault::unwritten(causes, self.film.made());
+        self.hear(Message::Fault(Box::new(fault)));
+    }
+
+    /// What Enter does while the film has the keyboard; `None`: nothing.
+    pub fn enters(&self) -> Option<&'static str> {
+        let fits = |fault: &Fault| !fault.offers.is_empty();
+        match (&self.phase, &self.plan) {
+            (Phase::Empty, _) if self.job.text.is_some() => {
+                (self.way() == Way::Start).then_some("start the film")
+            }
+            (Phase::Empty, Some(Err(fault))) => Some(Remedy::Other.name(fits(fault))),
+            (Phase::Empty, _) => Some("walk"),
+            (Phase::Failed(fault), _) => Some(fault.remedy.name(fits(fault))),
+            _ => (!self.is_empty() && !self.is_text()).then_some("steer"),
         }
     }
 
@@ -1011,9 +1068,10 @@ impl State {
             }
             Message::WentBack(made, held) => {
                 self.film.hold(&held);
-                // A film that was stopped when its device was lost stays so.
-                self.phase = match self.was.take() {
-                    Some(was @ (Phase::Stopped | Phase::Finished)) => was,
+                // A film that was stopped when its device was lost stays so, and one that has stopped since.
+                self.phase = match (self.was.take(), &self.phase) {
+                    (Some(was @ (Phase::Stopped | Phase::Finished | Phase::Failed(_))), _) => was,
+                    (_, Phase::Failed(fault)) => Phase::Failed(fault.clone()),
                     _ => Phase::Making,
                 };
                 if self.note.warns || self.note.text.starts_with("the same way") {
@@ -1035,6 +1093,8 @@ impl State {
                 self.say(format!("new spans: {}", widths.name()));
             }
             Message::Prompt(told) => self.told(told),
+            // What stopped it in the window stands until that is settled; the worker says this again then.
+            Message::Finished if matches!(self.phase, Phase::Failed(_)) => {}
             Message::Finished => {
                 self.phase = Phase::Finished;
                 self.leave();
@@ -1082,6 +1142,7 @@ impl State {
             cell_frames: begun.cell_frames,
             given: shots.len(),
             slots: vec![Slot::Page; shots.len()],
+            chunks: Vec::new(),
             shots,
             fps,
             size: [width, height],
@@ -1121,6 +1182,7 @@ impl State {
         }
         let n = made.frames.len();
         let first = self.film.shots.len();
+        self.film.chunks.push(first);
         let is_walk = !self.is_text();
         let truths = made.truth.into_iter().map(Some);
         let truths = truths.chain(std::iter::repeat(None));

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use longtake::gpu::{Caps, Device};
 use longtake::model::config::DitConfig;
-use longtake::rollout::event::{Event, LoadStage, PassKind};
-use longtake::rollout::{self, Cue, Drift, Script, Session, Turn};
+use longtake::rollout::event::{Event, LoadStage};
+use longtake::rollout::{self, Cue, Script, Session, Turn};
 use longtake::store::{Prompter, Ready};
 use longtake::world::{Action, Pose};
 
@@ -14,7 +14,9 @@ use crate::fault::Fault;
 use crate::job::{Job, Widths};
 use crate::memory::Errors;
 use crate::text::{Mark, Settled, TextJob, Told, fault};
-use crate::worker::{Begun, Made, Message, Out, Split, is_loss, main_bytes, memory};
+use crate::worker::{
+    Begun, Heard, Made, Message, Out, coded, coding, main_bytes, measure, memory, repack,
+};
 
 /// What a film from text would take.
 ///
@@ -189,15 +191,7 @@ impl TextRun {
 
     /// Measures spans from now on, or no more.
     pub(crate) fn measure(&mut self, on: bool, out: &Out) {
-        if self.measures == on {
-            return;
-        }
-        self.measures = on;
-        if let Err(e) = self.session.measure_errors(on) {
-            out.send(Message::Warning(format!(
-                "reconstruction errors are not measured: {e}"
-            )));
-        }
+        measure(&mut self.session, &mut self.measures, on, out);
     }
 
     /// The next chunk; `None` at the film's end.
@@ -210,40 +204,23 @@ impl TextRun {
         out: &Out,
     ) -> Result<Option<Made>, rollout::Error> {
         let first = self.made();
-        self.repack(out);
+        repack(&mut self.session, out);
         let begun = Instant::now();
-        let (mut split, mut drift, mut mark) = (Split::default(), Vec::new(), None);
+        let (mut heard, mut mark) = (Heard::default(), None);
         let said = &self.said;
         let mut listen = |event: Event| {
-            match &event {
-                Event::PassDone {
-                    kind: PassKind::Denoise,
-                    pass,
-                    passes,
-                    secs,
-                    ..
-                } => {
-                    split.denoise += secs;
-                    out.send(Message::Pass(pass + 1, *passes - 1));
-                }
-                Event::PassDone { secs, .. } => split.cache += secs,
-                Event::PromptSet {
-                    chunk, first_frame, ..
-                } => {
-                    let said = said.iter().rfind(|(at, _)| at <= chunk);
-                    mark = said.map(|(_, prompt)| Mark {
-                        frame: *first_frame as usize,
-                        chunk: *chunk,
-                        prompt: prompt.clone(),
-                    });
-                }
-                Event::FramesReady { secs, .. } => split.total = *secs,
-                Event::Drift(stretch) => drift.push(Drift::clone(stretch)),
-                Event::Warning { text } => out.send(Message::Warning(text.clone())),
-                Event::Loading { .. } => return out.loading(event),
-                _ => {}
+            if let Event::PromptSet {
+                chunk, first_frame, ..
+            } = &event
+            {
+                let said = said.iter().rfind(|(at, _)| at <= chunk);
+                mark = said.map(|(_, prompt)| Mark {
+                    frame: *first_frame as usize,
+                    chunk: *chunk,
+                    prompt: prompt.clone(),
+                });
             }
-            out.event(&event);
+            heard.event(event, out);
         };
         let Some(chunk) = self.session.next_chunk(&mut listen)? else {
             return Ok(None);
@@ -254,12 +231,8 @@ impl TextRun {
             out.send(Message::Prompt(Told::InForce(mark)));
         }
         let kv = self.session.kv();
-        let encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
-        split.encode = encoded - self.encoded;
-        if first == 0 || split.total < split.encode {
-            split.encode = 0.0;
-        }
-        self.encoded = encoded;
+        let Heard { mut split, drift } = heard;
+        split.encode = coding(&kv, &mut self.encoded, first, split.total);
         // A film from text stands still: it has no camera.
         let still = |frame| (frame, Pose::default(), Action::Stay.into());
         Ok(Some(Made {
@@ -279,17 +252,6 @@ impl TextRun {
             main_bytes: main_bytes(),
             undo_bytes: 0,
         }))
-    }
-
-    /// One older span that is wider than what codes the next one, before every chunk.
-    fn repack(&mut self, out: &Out) {
-        match self.session.repack_span(&mut |event| out.event(&event)) {
-            Err(e) if !is_loss(&e) => out.send(Message::Warning(format!(
-                "older spans keep their width: {e}"
-            ))),
-            // A loss is told by the chunk.
-            Ok(_) | Err(_) => {}
-        }
     }
 
     /// The same film on a newly opened device up to its last finished chunk: the same seed and prompts give the same bytes.
@@ -330,7 +292,7 @@ impl TextRun {
             for (_, widths) in bits.iter().skip(1).filter(|(at, _)| *at == chunk) {
                 run.set_bits(*widths)?;
             }
-            run.repack(out);
+            repack(&mut run.session, out);
             run.session
                 .next_chunk(&mut |_| {})
                 .map_err(|e| Fault::of(&e).at(run.made(), device.caps()))?;
@@ -343,8 +305,7 @@ impl TextRun {
         {
             run.set_bits(*now)?;
         }
-        let kv = run.session.kv();
-        run.encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
+        run.encoded = coded(&run.session.kv());
         out.send(Message::WentBack(run.made(), run.session.held()));
         Ok(run)
     }

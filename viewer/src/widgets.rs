@@ -252,9 +252,10 @@ impl<'a> Press<'a> {
                 x += w + gap;
             }
             if let (Some(size), Some(key)) = (cap, self.key) {
-                let colours = match self.primary {
-                    true => (t.on_accent, t.on_accent),
-                    false => (t.weak, t.text),
+                let colours = match (self.enabled, self.primary) {
+                    (false, _) => (t.line, t.edge),
+                    (true, true) => (t.on_accent, t.on_accent),
+                    (true, false) => (t.weak, t.text),
                 };
                 keycap_at(p, pos2(x, mid - size.y / 2.0), size, key, colours, None);
             }

@@ -16,7 +16,7 @@ use longtake::rollout::event::{Event, LoadStage, MemoryUse, PassKind};
 use longtake::rollout::{self, Drift, ModelSource, Session, Walk};
 use longtake::world::{self, OnWall, Path, Pose, SeedFilm, Step};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Remedy};
 use crate::job::{Job, Widths};
 use crate::memory::Errors;
 use crate::offer;
@@ -165,8 +165,17 @@ pub struct Split {
     pub cache: f64,
     /// Coding of spans.
     pub encode: f64,
+    /// From finished latents to pictures: read back, decoded, and for the window once more on the device.
+    pub decode: f64,
     /// All of it.
     pub total: f64,
+}
+
+impl Split {
+    /// What is in none of the parts.
+    pub fn other(&self) -> f64 {
+        self.total - self.denoise - self.cache - self.encode - self.decode
+    }
 }
 
 /// What drives the camera, written by the window at any time and read before a chunk.
@@ -529,7 +538,12 @@ impl Engine {
             self.making = false;
             return Ok(());
         };
-        run.measure(self.measures, &self.out);
+        measure(
+            &mut run.session,
+            &mut run.measures,
+            self.measures,
+            &self.out,
+        );
         run.other = self.twin.as_ref().map(|t| t.held).unwrap_or_default();
         match run.make(&self.device, &self.reins, &self.out) {
             Ok(Some(made)) => self.out.send(Message::Made(Box::new(made))),
@@ -618,7 +632,7 @@ impl Engine {
         self.device = Device::open(&self.select).map_err(|e| {
             let fault = Fault::of(&e.into());
             Fault {
-                again: true,
+                remedy: Remedy::Again,
                 ..fault.at(made, self.device.caps())
             }
         })?;
@@ -827,40 +841,12 @@ impl Run {
         })
     }
 
-    /// Spans from now on at these widths; older, wider ones follow one a chunk ([`Run::repack`]).
+    /// Spans from now on at these widths; older, wider ones follow one a chunk ([`repack`]).
     fn set_bits(&mut self, widths: Widths) -> Result<(), Fault> {
         let pair = self.job.pair(widths).map_err(|e| Fault::plain(&e))?;
         self.session.set_codecs(pair).map_err(|e| Fault::of(&e))?;
         self.bits.push((self.path.len(), widths));
         Ok(())
-    }
-
-    /// Measures spans from now on, or no more. What cannot be measured for want of memory is told once, and the film goes on.
-    fn measure(&mut self, on: bool, out: &Out) {
-        if self.measures == on {
-            return;
-        }
-        self.measures = on;
-        if let Err(e) = self.session.measure_errors(on) {
-            out.send(Message::Warning(format!(
-                "reconstruction errors are not measured: {e}"
-            )));
-        }
-    }
-
-    /// Packs one older span again that is wider than what codes the next one. Always once before a chunk: a film that is made
-    /// again goes through the same states.
-    fn repack(&mut self, out: &Out) {
-        match self.session.repack_span(&mut |event| out.event(&event)) {
-            Err(e) if !is_loss(&e) => {
-                // Nothing was changed: the film goes on with the spans as they are.
-                out.send(Message::Warning(format!(
-                    "older spans keep their width: {e}"
-                )));
-            }
-            // A loss is told by the chunk.
-            Ok(_) | Err(_) => {}
-        }
     }
 
     /// The next step: what is held, or the tour over everything seen so far.
@@ -918,7 +904,7 @@ impl Run {
             self.go(step)?;
         }
         if n > 0 {
-            self.repack(out);
+            repack(&mut self.session, out);
         }
         let made = self.chunk(first, device, out);
         if made.is_err() {
@@ -949,49 +935,31 @@ impl Run {
         out: &Out,
     ) -> Result<Option<Made>, rollout::Error> {
         let begun = Instant::now();
-        let mut split = Split::default();
-        let mut drift = Vec::new();
+        let mut heard = Heard::default();
         let mut listen = |event: Event| {
-            match &event {
-                Event::PassDone {
-                    kind: PassKind::Given,
-                    chunk,
-                    ..
-                } => out.send(Message::Given(*chunk as usize + 1, memory(device))),
-                Event::PassDone {
-                    kind,
-                    pass,
-                    passes,
-                    secs,
-                    ..
-                } => {
-                    if *kind == PassKind::Denoise {
-                        split.denoise += secs;
-                        out.send(Message::Pass(pass + 1, *passes - 1));
-                    } else {
-                        split.cache += secs;
-                    }
-                }
-                Event::FramesReady { secs, .. } => split.total = *secs,
-                Event::Drift(stretch) => drift.push(Drift::clone(stretch)),
-                Event::Warning { text } => out.send(Message::Warning(text.clone())),
-                Event::Loading { .. } => return out.loading(event),
-                _ => {}
+            if let Event::PassDone {
+                kind: PassKind::Given,
+                chunk,
+                ..
+            } = &event
+            {
+                out.send(Message::Given(*chunk as usize + 1, memory(device)));
             }
-            out.event(&event);
+            heard.event(event, out);
         };
         let Some(chunk) = self.session.next_chunk(&mut listen)? else {
             return Ok(None);
         };
         log::debug!("chunk {} in {:?}", chunk.index, begun.elapsed());
         let kv = self.session.kv();
-        let encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
-        split.encode = encoded - self.encoded;
-        // Coding lies before the passes of the chunk, and what the given frames had coded is no part of it.
-        if first == 0 || split.total < split.encode {
-            split.encode = 0.0;
-        }
-        self.encoded = encoded;
+        let Heard { mut split, drift } = heard;
+        split.encode = coding(&kv, &mut self.encoded, first, split.total);
+        // The window's own pictures are made behind the engine's, and the next chunk waits for them.
+        let decoding = Instant::now();
+        let pictures = on_device(&self.session);
+        let secs = decoding.elapsed().as_secs_f64();
+        split.decode += secs;
+        split.total += secs;
         let poses = &self.poses[self.given + first..];
         let steps = &self.path[first..];
         Ok(Some(Made {
@@ -1000,7 +968,7 @@ impl Run {
                 .iter()
                 .map(|p| Arc::new(self.film.true_frame(*p)))
                 .collect(),
-            pictures: on_device(&self.session),
+            pictures,
             frames: chunk
                 .frames
                 .into_iter()
@@ -1043,8 +1011,7 @@ impl Run {
         if self.bits.last().is_some_and(|(_, then)| *then != now) {
             self.set_bits(now)?;
         }
-        let kv = self.session.kv();
-        self.encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
+        self.encoded = coded(&self.session.kv());
         Ok(true)
     }
 
@@ -1070,7 +1037,7 @@ impl Run {
                 for step in &path[first..first + self.chunk_frames] {
                     run.go(*step)?;
                 }
-                run.repack(out);
+                repack(&mut run.session, out);
                 run.session.next_chunk(&mut |_| {})
             };
             again(&mut run).map_err(|e| Fault::of(&e).at(first, device.caps()))?;
@@ -1082,9 +1049,92 @@ impl Run {
         {
             run.set_bits(*now)?;
         }
-        let kv = run.session.kv();
-        run.encoded = 1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64;
+        run.encoded = coded(&run.session.kv());
         Ok(run)
+    }
+}
+
+/// What a chunk's events say of it.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// Seconds by phase, but for coding.
+    pub(crate) split: Split,
+    /// Stretches of the film that are whole now.
+    pub(crate) drift: Vec<Drift>,
+}
+
+impl Heard {
+    /// Takes an event of a chunk, and passes it on to the window and to programs.
+    pub(crate) fn event(&mut self, event: Event, out: &Out) {
+        match &event {
+            Event::PassDone {
+                kind: PassKind::Denoise,
+                pass,
+                passes,
+                secs,
+                ..
+            } => {
+                self.split.denoise += secs;
+                out.send(Message::Pass(pass + 1, *passes - 1));
+            }
+            // Given frames lie before the first chunk.
+            Event::PassDone {
+                kind: PassKind::Given,
+                ..
+            } => {}
+            Event::PassDone { secs, .. } => self.split.cache += secs,
+            Event::FramesReady {
+                secs, decode_secs, ..
+            } => (self.split.total, self.split.decode) = (*secs, *decode_secs),
+            Event::Drift(stretch) => self.drift.push(Drift::clone(stretch)),
+            Event::Warning { text } => out.send(Message::Warning(text.clone())),
+            Event::Loading { .. } => return out.loading(event),
+            _ => {}
+        }
+        out.event(&event);
+    }
+}
+
+/// Seconds of coding so far.
+pub(crate) fn coded(kv: &KvFigures) -> f64 {
+    1e-3 * kv.encode_ms_per_span * kv.spans_coded as f64
+}
+
+/// Seconds of coding in a chunk of `total` seconds behind `first` made frames; `before`: those of the chunks before it.
+pub(crate) fn coding(kv: &KvFigures, before: &mut f64, first: usize, total: f64) -> f64 {
+    let all = coded(kv);
+    let secs = all - std::mem::replace(before, all);
+    // Coding lies before the passes of the chunk, and what the given frames had coded is no part of it.
+    match first == 0 || total < secs {
+        true => 0.0,
+        false => secs,
+    }
+}
+
+/// Measures spans from now on, or no more. What cannot be measured for want of memory is told once, and the film goes on.
+pub(crate) fn measure(session: &mut Session, measures: &mut bool, on: bool, out: &Out) {
+    if std::mem::replace(measures, on) == on {
+        return;
+    }
+    if let Err(e) = session.measure_errors(on) {
+        out.send(Message::Warning(format!(
+            "reconstruction errors are not measured: {e}"
+        )));
+    }
+}
+
+/// Packs one older span again that is wider than what codes the next one. Always once before a chunk: a film that is made
+/// again goes through the same states.
+pub(crate) fn repack(session: &mut Session, out: &Out) {
+    match session.repack_span(&mut |event| out.event(&event)) {
+        Err(e) if !is_loss(&e) => {
+            // Nothing was changed: the film goes on with the spans as they are.
+            out.send(Message::Warning(format!(
+                "older spans keep their width: {e}"
+            )));
+        }
+        // A loss is told by the chunk.
+        Ok(_) | Err(_) => {}
     }
 }
 

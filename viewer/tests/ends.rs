@@ -10,7 +10,9 @@ mod screen;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use longtake::media::recipe::read;
 use screen::{Screen, has_tools, wait_for};
 
 const FILM: [&str; 8] = [
@@ -63,7 +65,7 @@ fn a_film_that_shows_nothing_ends_with_its_reason_and_code_1() {
         wait_for(&events, "frames_ready");
     }
     let error = loop {
-        if let Ok(event) = events.recv_timeout(std::time::Duration::from_secs(2)) {
+        if let Ok(event) = events.recv_timeout(Duration::from_secs(2)) {
             if event["event"] == "error" {
                 break event;
             }
@@ -79,5 +81,60 @@ fn a_film_that_shows_nothing_ends_with_its_reason_and_code_1() {
         "{what}"
     );
     assert!(error["hint"].as_str().unwrap().contains("Go back"));
+    assert_eq!(running.0.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_film_whose_file_cannot_be_written_stops_with_the_reason_and_goes_on_without_it() {
+    let Some(mut command) = generate("out/%04d.png") else {
+        return;
+    };
+    let screen = Screen::new("unwritten");
+    let (mut running, events) = screen.start(command.args(["--frames", "400"]));
+    screen.focus();
+    for _ in 0..4 {
+        wait_for(&events, "frames_ready");
+    }
+    let out = screen.folder.join("out");
+    std::fs::rename(&out, screen.folder.join("gone")).unwrap();
+    let told = wait_for(&events, "warning");
+    let text = told["text"].as_str().unwrap();
+    assert!(
+        text.contains("no longer written") && text.contains("out/%04d.png"),
+        "{text}"
+    );
+    // The chunk under way is the last one.
+    let quiet = Duration::from_secs(3);
+    while events.recv_timeout(quiet).is_ok() {}
+    let card = screen.picture("card");
+    let error = [0xff, 0x8a, 0x80];
+    assert!(card.near(100..900, 50..600, error) > 200, "no error card");
+    // What was made is there: it is saved as it is, and the film goes on where it stopped.
+    screen.keys(&["ctrl+s"]);
+    screen.keys(&["Return"]);
+    for _ in 0..2 {
+        wait_for(&events, "frames_ready");
+    }
+    let film = || {
+        let files = std::fs::read_dir(&screen.folder).unwrap();
+        let mut files = files.filter_map(|e| Some(e.ok()?.path()));
+        let path = files.find(|p| p.extension().is_some_and(|e| e == "mp4"))?;
+        read(&path).ok().filter(|info| info.finished == Some(true))
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    let saved = loop {
+        match film() {
+            Some(info) => break info,
+            None => assert!(Instant::now() < end, "Ctrl S saved nothing"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(Some(4) <= saved.frames, "{saved:?}");
+    let made = std::fs::read_dir(screen.folder.join("gone")).unwrap();
+    assert!(4 <= made.count(), "what was written stays");
+    screen.keys(&["q"]);
+    let error = wait_for(&events, "error");
+    assert_eq!(error["code"], 1);
+    assert!(error["what"].as_str().unwrap().contains("out/%04d.png"));
     assert_eq!(running.0.wait().unwrap().code(), Some(1));
 }

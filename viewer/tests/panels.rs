@@ -3,7 +3,6 @@
 //! `UPDATE_SNAPSHOTS=1` writes the pictures. They need an adapter; without one they are skipped, and under
 //! `LONGTAKE_REQUIRE_GPU=1` that is a failure. The keyboard needs none.
 
-#[expect(dead_code, reason = "each test takes its part")]
 mod support;
 
 use std::sync::atomic::Ordering;
@@ -82,10 +81,12 @@ fn picture_of_a_running_film_in_daylight_with_settings() {
 }
 
 #[test]
-fn picture_of_the_table_by_layer() {
+fn picture_of_the_table_by_layer_and_of_a_film_that_drifted() {
     let mut s = support::running(66);
     s.show.layers = true;
-    s.show.drift = false;
+    let last = s.drift.last_mut().expect("stretches were compared");
+    last.look.color[0] = last.high.color[0] + 4.0;
+    last.left = vec!["color"];
     picture("layers-dark", s, [1440.0, 1640.0], Theme::Dark, 1.0);
 }
 
@@ -496,7 +497,23 @@ fn the_slider_moves_by_click_and_by_arrow() {
         matches!(&sent[..], [Command::Bits(w)] if *w == three),
         "{sent:?}"
     );
-    assert!(h.query_by_label("Cache bits, 3 bit").is_some());
+    // A screen reader sets it.
+    use egui::accesskit::{Action, ActionData, ActionRequest};
+    let slider = h.get_by_label("Cache bits, 3 bit").accesskit_node();
+    let (target_node, target_tree) = slider.locate();
+    h.event(egui::Event::AccessKitActionRequest(ActionRequest {
+        action: Action::SetValue,
+        target_tree,
+        target_node,
+        data: Some(ActionData::NumericValue(8.0)),
+    }));
+    h.run_steps(2);
+    let sent = commands(&mut h);
+    let eight = Widths::both(Width::Eight);
+    assert!(
+        matches!(&sent[..], [Command::Bits(w)] if *w == eight),
+        "{sent:?}"
+    );
 }
 
 #[test]
@@ -613,6 +630,34 @@ fn the_wheel_looks_closer_where_the_pointer_is_and_two_clicks_show_all() {
 }
 
 #[test]
+fn keys_look_closer_and_go_on_from_the_shown_frame() {
+    let mut h = plain(support::running(20));
+    press(&mut h, Key::Plus);
+    press(&mut h, Key::Plus);
+    assert!(h.state().zoom.times > 1.5, "{:?}", h.state().zoom);
+    (0..3).for_each(|_| press(&mut h, Key::Minus));
+    assert_eq!(h.state().zoom, longtake_viewer::state::Zoom::default());
+    // The timeline, which Tab reaches.
+    let label = "Time 0:02.4, frame 43, exact";
+    h.get_by_label(label).focus();
+    h.run_steps(2);
+    let all = h.state().reach;
+    press(&mut h, Key::ArrowUp);
+    let (first, frames) = h.state().reach.expect("a part of it is shown");
+    assert!(all.is_none() && first <= 43.0 && 43.0 < first + frames);
+    press(&mut h, Key::ArrowDown);
+    assert!(h.state().reach.is_none());
+    h.state_mut().play.seek(24 + 7, 44);
+    press(&mut h, Key::G);
+    assert!(matches!(&commands(&mut h)[..], [Command::BackTo(8, lead)] if lead.is_empty()));
+    assert_eq!(h.state().takes[0].shots.len(), 12);
+    let mut h = plain(support::running(20));
+    press(&mut h, Key::Home);
+    press(&mut h, Key::G);
+    assert!(commands(&mut h).is_empty() && h.state().note.warns);
+}
+
+#[test]
 fn a_lost_device_is_told_and_the_film_goes_on() {
     let mut s = support::running(20);
     s.hear(Message::Lost(20));
@@ -638,28 +683,170 @@ fn an_error_is_copied_and_enter_takes_the_way_on() {
     assert!(matches!(&commands(&mut h)[..], [Command::Start(_)]));
 }
 
+/// Every state of the window that has controls of its own, with what it is called.
+fn states() -> Vec<(&'static str, State)> {
+    let with = |mut s: State, change: fn(&mut State)| {
+        change(&mut s);
+        s
+    };
+    vec![
+        ("empty", support::empty()),
+        ("loading", support::loading()),
+        ("running", support::running(20)),
+        (
+            "settings",
+            with(support::running(20), |s| {
+                (s.show.settings, s.show.apart, s.show.layers) = (true, true, true);
+            }),
+        ),
+        ("compare", support::compared(20)),
+        (
+            "take",
+            with(support::running(20), |s| {
+                s.back_to(24 + 9);
+                s.phase = Phase::Stopped;
+                s.next_beside();
+            }),
+        ),
+        (
+            "error",
+            with(support::running(20), |s| {
+                s.hear(Message::Fault(Box::new(fault(20))));
+            }),
+        ),
+        ("refused", on_a_card(small_card(&support::empty())).0),
+        ("text", support::text_running(3)),
+        ("keys", with(support::running(20), |s| s.show.keys = true)),
+    ]
+}
+
 #[test]
-fn what_can_be_pressed_has_a_name() {
-    for state in [
-        support::empty(),
-        support::running(20),
-        support::compared(20),
-    ] {
-        let h = plain(state);
-        use egui::accesskit::Role;
-        let roles = [Role::Button, Role::Slider, Role::Image, Role::CheckBox];
-        let nameless: Vec<_> = roles
-            .into_iter()
-            .flat_map(|role| h.query_all_by_role(role))
-            .filter(|n| {
-                n.accesskit_node()
-                    .label()
-                    .is_none_or(|l| l.trim().is_empty())
-            })
-            .map(|n| format!("{n:?}"))
+fn what_can_be_reached_has_a_name_and_tab_reaches_it() {
+    use egui::accesskit::{Action, Role};
+    for (name, state) in states() {
+        let mut h = plain(state);
+        // What takes the keyboard: a role, a name, and which of those that share both.
+        let all = |h: &Harness<'_, State>| -> Vec<(egui::accesskit::NodeId, String)> {
+            let nodes = h.root().children_recursive();
+            nodes
+                .filter_map(|n| {
+                    let n = n.accesskit_node();
+                    // What is shown in a scrolled area is a node of its own, and no control.
+                    let takes = n.data().supports_action(Action::Focus)
+                        && !n.is_disabled()
+                        && !matches!(n.role(), Role::ScrollView | Role::Window);
+                    let word = n.label().or_else(|| n.value()).unwrap_or_default();
+                    takes.then(|| (n.locate().0, format!("{:?} {word}", n.role())))
+                })
+                .collect()
+        };
+        let controls = all(&h);
+        assert!(controls.len() > 5, "{name}: {controls:?}");
+        for (_, words) in &controls {
+            assert!(words.split_whitespace().nth(1).is_some(), "{name}: {words}");
+        }
+        let mut reached = std::collections::BTreeSet::new();
+        for _ in 0..2 * controls.len() {
+            press(&mut h, Key::Tab);
+            let focused = h.root().children_recursive().find(|n| n.is_focused());
+            reached.extend(focused.map(|n| n.accesskit_node().locate().0.0));
+        }
+        let missed: Vec<_> = controls
+            .iter()
+            .filter(|(id, _)| !reached.contains(&id.0))
             .collect();
-        assert!(nameless.is_empty(), "{nameless:?}");
+        assert!(missed.is_empty(), "{name}: Tab does not reach {missed:?}");
     }
+}
+
+#[test]
+fn the_foot_says_what_enter_does() {
+    let says = |state: State, size: [f32; 2], does: &str| {
+        let h = harness(state, size, Theme::Dark, 1.0, false);
+        for other in [
+            "walk",
+            "steer",
+            "start again",
+            "go on",
+            "change the settings",
+        ] {
+            let n = h.query_all_by_label(other).count();
+            assert_eq!(n, usize::from(other == does), "{other}, not {does}");
+        }
+    };
+    for size in [[1440.0, 900.0], [1024.0, 640.0]] {
+        says(support::empty(), size, "walk");
+        says(support::running(20), size, "steer");
+        let failed = |fault: Fault| {
+            let mut s = support::running(20);
+            s.hear(Message::Fault(Box::new(fault)));
+            s
+        };
+        says(failed(fault(20)), size, "start again");
+        says(failed(Fault::unwritten(Vec::new(), 20)), size, "go on");
+        let no_device = Fault::of(&Error::Gpu(longtake::gpu::Error::NoDevice));
+        says(failed(no_device), size, "change the settings");
+    }
+}
+
+#[test]
+fn a_film_whose_file_cannot_be_written_is_kept_and_goes_on() {
+    let mut s = support::running(20);
+    s.unwritten(vec![
+        "writing failed (No space left on device): \"film.mp4\"".into(),
+    ]);
+    // The chunk under way comes, and the end that it may have been is not taken for settled.
+    s.hear(Message::Finished);
+    let mut h = plain(s);
+    assert!(matches!(&commands(&mut h)[..], [Command::Stop]));
+    let Phase::Failed(fault) = &h.state().phase else {
+        panic!("{:?}", h.state().phase)
+    };
+    assert!(fault.headline.contains("cannot be written") && fault.safe.starts_with("20 frames"));
+    h.key_press_modifiers(Modifiers::CTRL, Key::S);
+    h.run_steps(2);
+    let effects = std::mem::take(&mut h.state_mut().effects);
+    assert!(
+        matches!(&effects[..], [Effect::SaveFilm { frames, .. }] if frames.len() == 20),
+        "{effects:?}"
+    );
+    assert!(h.query_by_label("Go on without the file").is_some());
+    press(&mut h, Key::Enter);
+    assert!(matches!(&commands(&mut h)[..], [Command::Continue]));
+    assert_eq!(
+        (h.state().phase.clone(), h.state().len()),
+        (Phase::Making, 44)
+    );
+}
+
+#[test]
+fn a_film_that_failed_stays_so_when_its_device_is_lost() {
+    let mut s = support::running(20);
+    s.hear(Message::Fault(Box::new(fault(20))));
+    s.hear(Message::Lost(20));
+    s.hear(Message::WentBack(20, Vec::new()));
+    assert!(matches!(s.phase, Phase::Failed(_)), "{:?}", s.phase);
+}
+
+#[test]
+fn undo_takes_back_a_whole_chunk() {
+    let mut s = support::running(20);
+    s.film.chunk_frames = 3;
+    s.undo();
+    assert!(matches!(
+        &s.effects[..],
+        [Effect::Command(Command::BackTo(18, _))]
+    ));
+    assert_eq!((s.film.made(), s.takes[0].shots.len()), (18, 2));
+    s.phase = Phase::Making;
+    // Going on from a frame in the middle of a chunk makes that chunk again.
+    s.effects.clear();
+    s.back_to(24 + 7);
+    assert!(matches!(
+        &s.effects[..],
+        [Effect::Command(Command::BackTo(6, _))]
+    ));
+    assert_eq!(s.film.made(), 6);
 }
 
 #[test]

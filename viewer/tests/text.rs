@@ -110,6 +110,11 @@ fn hear(messages: &Receiver<Message>, mut each: impl FnMut(&Made, &Heard)) -> Re
         match messages.recv_timeout(Duration::from_secs(300)).unwrap() {
             Message::Made(made) => {
                 heard.chunks.push((made.first, made.frames.len()));
+                let s = made.split;
+                assert!(
+                    0.0 < s.denoise && 0.0 < s.decode && -1e-6 < s.other(),
+                    "{s:?}"
+                );
                 each(&made, &heard);
                 heard
                     .frames

@@ -129,6 +129,11 @@ fn the_pictures_on_the_device_are_the_frames() {
         match messages.recv_timeout(Duration::from_secs(300)).unwrap() {
             Message::Made(mut chunk) => {
                 check(&chunk.frames[0].0, chunk.pictures.take());
+                let s = chunk.split;
+                assert!(
+                    0.0 < s.denoise && 0.0 < s.decode && -1e-6 < s.other(),
+                    "{s:?}"
+                );
                 own += 1;
             }
             Message::Compared(mut chunk) => {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::{Outcome, Scratch, has, json, probe};
+use super::{Outcome, Scratch, check_phases, has, json, probe};
 
 /// Little work: three given frames, so that a film takes a second or two on a slow machine.
 const SMALL: &str = "--given 3 --seed 11";
@@ -75,6 +75,7 @@ fn events_come_in_order_and_the_film_is_whole() {
     }
     expected.extend(["saved", "done"]);
     assert_eq!(names(&events), expected);
+    assert_eq!(check_phases(&events), 3);
 
     let plan = &events[0];
     let uploaded = loading.iter().rfind(|(s, ..)| s == "upload").unwrap();

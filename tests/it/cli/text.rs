@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Outcome, Scratch, device, has, json, probe};
+use super::{Outcome, Scratch, check_phases, device, has, json, probe};
 use crate::support::toy;
 
 const PROMPT: &str = "A cat walks on the grass.";
@@ -71,6 +71,7 @@ fn a_prompt_becomes_a_film_that_can_be_made_again() {
     }
     expected.extend(["saved", "done"]);
     assert_eq!(names, expected);
+    assert_eq!(check_phases(&all), 2);
     let text = &all[1];
     assert_eq!(
         (&text["prompt"], &text["tokens"]),

@@ -1,5 +1,6 @@
 //! The bits slider: its stops wear the timeline's bricks, so it is the timeline's legend too.
 
+use egui::accesskit::{Action, ActionData};
 use egui::{
     Align2, EventFilter, Key, Rect, RichText, Sense, Stroke, StrokeKind, TextStyle, Ui, WidgetInfo,
     pos2, vec2,
@@ -75,18 +76,30 @@ fn cells(ui: &mut Ui, s: &State, name: &str, chosen: Width, high: f32) -> Option
     }
     // A screen reader moves it by increments, or sets bits.
     let asked = ui.input(|i| {
-        let up = i.num_accesskit_action_requests(response.id, egui::accesskit::Action::Increment);
-        let down = i.num_accesskit_action_requests(response.id, egui::accesskit::Action::Decrement);
+        let up = i.num_accesskit_action_requests(response.id, Action::Increment);
+        let down = i.num_accesskit_action_requests(response.id, Action::Decrement);
         up as isize - down as isize
     });
     if asked != 0 {
         target = Some(now.saturating_add_signed(-asked).min(4));
     }
+    let set = ui.input(|i| {
+        let requests = i.accesskit_action_requests(response.id, Action::SetValue);
+        let of = |data: &Option<ActionData>| match data {
+            Some(ActionData::NumericValue(bits)) => Some(bits.round() as u32),
+            _ => None,
+        };
+        requests.filter_map(|r| of(&r.data)).last()
+    });
+    if let Some(bits) = set {
+        target = Some(Width::of_bits(bits) as usize);
+    }
     ui.ctx().accesskit_node_builder(response.id, |node| {
         node.set_min_numeric_value(2.0);
         node.set_max_numeric_value(16.0);
-        node.add_action(egui::accesskit::Action::Increment);
-        node.add_action(egui::accesskit::Action::Decrement);
+        for action in [Action::Increment, Action::Decrement, Action::SetValue] {
+            node.add_action(action);
+        }
     });
     let p = ui.painter();
     p.rect_filled(rect, 6.0, t.card);

@@ -79,7 +79,7 @@ pub fn show(ui: &mut Ui, s: &mut State, area: Rect) {
         false => [reference, coded],
     };
     let [a, b] = pair;
-    let below = row(ui, s, inner, 0.42 * inner.height(), &[a, b, apart]);
+    let below = row(ui, s, inner, 0.42 * inner.height(), &[a, b, apart]).bottom();
     let head = Rect::from_min_size(pos2(inner.left(), below + 12.0), vec2(inner.width(), 28.0));
     if inner.bottom() < head.bottom() + 90.0 {
         return;
@@ -136,8 +136,11 @@ pub fn take(ui: &mut Ui, s: &mut State, area: Rect) {
     // In the middle of what is left, with the line of buttons.
     let high = fit(ui, s, inner, inner.height() - 72.0, pictures.len()).y + 64.0;
     let inner = inner.translate(vec2(0.0, ((inner.height() - high) / 2.0).max(0.0)));
-    let below = row(ui, s, inner, inner.height() - 72.0, &pictures);
-    let foot = Rect::from_min_size(pos2(inner.left(), below + 12.0), vec2(inner.width(), 28.0));
+    let shown = row(ui, s, inner, inner.height() - 72.0, &pictures);
+    let foot = Rect::from_min_size(
+        shown.left_bottom() + vec2(0.0, 12.0),
+        vec2(shown.width(), 28.0),
+    );
     let mut foot = child(ui, foot);
     let text = format!(
         "left at frame {}, {} long",
@@ -146,7 +149,11 @@ pub fn take(ui: &mut Ui, s: &mut State, area: Rect) {
     );
     foot.label(RichText::new(text).color(t.weak));
     foot.with_layout(Layout::right_to_left(Align::Center), |ui| {
-        if Press::word("Close").key("B").show(ui).clicked() {
+        let word = match i + 1 < s.takes.len() {
+            true => "Next take",
+            false => "Close",
+        };
+        if Press::word(word).key("B").show(ui).clicked() {
             s.next_beside();
         }
         let again = Press::word("Take it again").key("Ctrl Shift Z").show(ui);
@@ -191,13 +198,14 @@ fn fit(ui: &Ui, s: &State, inner: Rect, high: f32, n: usize) -> egui::Vec2 {
     vec2(w, h) * k / ppp
 }
 
-/// Pictures side by side at one whole multiple of their pixels; gives where they end.
-fn row(ui: &mut Ui, s: &mut State, inner: Rect, high: f32, pictures: &[Picture]) -> f32 {
+/// Pictures side by side at one whole multiple of their pixels; gives their place.
+fn row(ui: &mut Ui, s: &mut State, inner: Rect, high: f32, pictures: &[Picture]) -> Rect {
     let t = tokens::of(ui);
     let n = pictures.len() as f32;
     let ppp = ui.pixels_per_point();
     let size = fit(ui, s, inner, high, pictures.len());
-    let left = inner.center().x - (n * size.x + 12.0 * (n - 1.0)) / 2.0;
+    let wide = n * size.x + 12.0 * (n - 1.0);
+    let left = inner.center().x - wide / 2.0;
     let round = |v: f32| (v * ppp).round() / ppp;
     let body = TextStyle::Body.resolve(ui.style());
     let small = TextStyle::Small.resolve(ui.style());
@@ -235,7 +243,7 @@ fn row(ui: &mut Ui, s: &mut State, inner: Rect, high: f32, pictures: &[Picture])
             }
         }
     }
-    top + size.y
+    Rect::from_min_size(pos2(round(left), top), vec2(wide, size.y))
 }
 
 fn header(ui: &mut Ui, s: &mut State, rect: Rect, v: &Versus) {

@@ -2,7 +2,7 @@
 
 use egui::{Align2, FontId, Rect, RichText, Shape, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Remedy};
 use crate::state::State;
 use crate::tokens;
 use crate::widgets::{Icon, Press};
@@ -105,10 +105,11 @@ pub fn show(ui: &mut Ui, s: &mut State, fault: &Fault) {
             .layout(egui::Layout::left_to_right(egui::Align::Center)),
     );
     let taken = fault.offers.first().map(|o| format!("Take {}", o.name));
-    let (way, icon) = match (&taken, fault.again) {
-        (_, true) => ("Start again, same seed", Icon::Undo),
-        (Some(offer), false) => (offer.as_str(), Icon::Play),
-        (None, false) => ("Change the settings", Icon::Settings),
+    let (way, icon) = match (&taken, fault.remedy) {
+        (_, Remedy::Again) => ("Start again, same seed", Icon::Undo),
+        (_, Remedy::GoOn) => ("Go on without the file", Icon::Play),
+        (Some(offer), Remedy::Other) => (offer.as_str(), Icon::Play),
+        (None, Remedy::Other) => ("Change the settings", Icon::Settings),
     };
     let primary = Press {
         primary: true,

@@ -5,15 +5,13 @@ use egui::{
     StrokeKind, TextStyle, Ui, UiBuilder, WidgetInfo, pos2, vec2,
 };
 
-use crate::state::{Phase, State, Zoom};
+use crate::state::{MOST_ZOOM, Phase, State, Zoom};
 use crate::tokens;
 use crate::widgets::keycap;
 use crate::worker::KEYS;
 
 use super::{compare, error, first, loading, statistics};
 
-/// Times that the film can be looked at more closely.
-const MOST_ZOOM: f32 = 16.0;
 /// Points that the pointer is dragged for a turn of 22.5 degrees.
 const DRAG_TURN: f32 = 60.0;
 

@@ -233,7 +233,8 @@ fn legend(ui: &mut Ui, s: &State) {
         }
         let name = part.name();
         response.widget_info(|| {
-            WidgetInfo::labeled(Role::Label, true, format!("{name} {}", say::bytes(bytes)))
+            let sentence = format!("{name} {}, {}", say::bytes(bytes), say::exact(bytes));
+            WidgetInfo::labeled(Role::Label, true, sentence)
         });
         let p = ui.painter();
         let swatch = Rect::from_center_size(rect.left_center() + vec2(6.0, 0.0), vec2(12.0, 12.0));
@@ -297,15 +298,20 @@ fn speed(ui: &mut Ui, s: &State) {
         body,
         t.strong,
     );
-    let other = (mean.total - mean.denoise - mean.cache - mean.encode).max(0.0);
     let phases = [
         ("denoise", mean.denoise, t.accent),
         ("write", mean.cache, t.bits[2]),
         ("encode", mean.encode, t.parts[Part::Codes as usize]),
-        ("other", other, t.edge),
+        ("decode", mean.decode, t.parts[Part::Activations as usize]),
+        ("other", mean.other().max(0.0), t.edge),
     ];
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 8.0), Sense::hover());
-    let sentence = format!("A chunk takes {}", say::secs(mean.total));
+    let parts = phases.map(|(name, secs, _)| format!("{name} {}", say::secs(secs)));
+    let sentence = format!(
+        "A chunk takes {}: {}",
+        say::secs(mean.total),
+        parts.join(", ")
+    );
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &sentence));
     let p = ui.painter();
     let mut x = rect.left();
@@ -319,31 +325,23 @@ fn speed(ui: &mut Ui, s: &State) {
         x += w;
     }
     ui.add_space(2.0);
-    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
+    // Names over figures in equal cells, so that nothing moves when a figure gets longer.
+    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 30.0), Sense::hover());
     let p = ui.painter();
     let small = TextStyle::Small.resolve(ui.style());
-    let layout = |name: String| p.layout_no_wrap(name, small.clone(), t.text);
-    let full =
-        phases.map(|(name, secs, colour)| (layout(format!("{name} {}", say::secs(secs))), colour));
-    // In a narrow pane the names alone: the bar shows the shares.
-    let fits = full.iter().map(|(g, _)| g.size().x + 14.0).sum::<f32>() <= rect.width();
-    let texts = match fits {
-        true => full,
-        false => phases.map(|(name, _, colour)| (layout(name.to_owned()), colour)),
-    };
-    let words: f32 = texts.iter().map(|(g, _)| g.size().x + 12.0).sum();
-    let gap = ((rect.width() - words) / 3.0).clamp(2.0, 14.0);
-    let mut x = rect.left();
-    for (g, colour) in texts {
-        let square = Rect::from_center_size(pos2(x + 4.0, rect.center().y), vec2(8.0, 8.0));
+    let wide = rect.width() / phases.len() as f32;
+    for (i, (name, secs, colour)) in phases.into_iter().enumerate() {
+        let at = rect.left_top() + vec2(i as f32 * wide, 8.0);
+        let square = Rect::from_center_size(at + vec2(4.0, 0.0), vec2(8.0, 8.0));
         p.rect_filled(square, 1.0, colour);
-        let w = g.size().x;
-        p.galley(
-            pos2(x + 12.0, rect.center().y - g.size().y / 2.0),
-            g,
-            t.text,
-        );
-        x += w + 12.0 + gap;
+        let texts = [
+            (name.to_owned(), 0.0, t.weak),
+            (say::secs(secs), 14.0, t.text),
+        ];
+        for (text, down, ink) in texts {
+            let at = at + vec2(12.0, down);
+            p.text(at, Align2::LEFT_CENTER, text, small.clone(), ink);
+        }
     }
     let main = s
         .speed

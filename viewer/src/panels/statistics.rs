@@ -21,13 +21,10 @@ pub fn show(ui: &mut Ui, s: &State, at: Pos2) {
     };
     let last = s.history.last();
     let of = |f: &dyn Fn(&crate::memory::Sample) -> String| last.map_or(dash(), f);
-    let (denoise, cache, encode) = (
-        share(|m| m.denoise),
-        share(|m| m.cache),
-        share(|m| m.encode),
-    );
+    let (denoise, write) = (share(|m| m.denoise), share(|m| m.cache));
+    let (encode, decode) = (share(|m| m.encode), share(|m| m.decode));
     let (pass, passes) = s.film.pass;
-    let rows: [(&str, String, String); 11] = [
+    let rows: [(&str, String, String); 12] = [
         (
             "frame",
             s.play.at.to_string(),
@@ -44,8 +41,9 @@ pub fn show(ui: &mut Ui, s: &State, at: Pos2) {
             mean.map_or(dash(), |m| format!("{}/chunk", say::secs(m.total))),
         ),
         ("  denoise", denoise.0, denoise.1),
-        ("  cache", cache.0, cache.1),
+        ("  write", write.0, write.1),
         ("  encode", encode.0, encode.1),
+        ("  decode", decode.0, decode.1),
         (
             "cache",
             of(&|x| say::bytes(x.cache())),

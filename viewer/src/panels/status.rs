@@ -3,6 +3,7 @@
 use egui::{Align, Layout, RichText, Ui};
 
 use crate::state::{Phase, State};
+use crate::text::Way;
 use crate::tokens;
 use crate::widgets::hint;
 
@@ -25,32 +26,36 @@ pub fn show(ui: &mut Ui, s: &State, narrow: bool) {
             },
         );
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            let lacks = matches!(&s.plan, Some(Err(_)));
-            let hints: &[(&str, &str)] = match (s.phase == Phase::Empty, narrow) {
-                (true, _) if s.job.text.is_some() => &[
-                    ("?", "all keys"),
-                    ("F2", "settings"),
-                    ("Ctrl Enter", "start the film"),
-                ],
-                (false, _) if s.is_text() || s.is_empty() && s.job.text.is_some() => &[
-                    ("?", "all keys"),
-                    ("I", "statistics"),
-                    ("Ctrl Enter", "apply the prompt"),
-                    ("Space", "play"),
-                ],
-                (true, _) if lacks => &[("?", "all keys"), ("F2", "settings")],
-                (true, _) => &[("?", "all keys"), ("F2", "settings"), ("Enter", "walk")],
-                (false, true) => &[("?", "all keys"), ("Enter", "steer"), ("Space", "play")],
-                (false, false) => &[
-                    ("?", "all keys"),
-                    ("I", "statistics"),
-                    ("Ctrl Z", "undo"),
-                    ("Enter", "steer"),
-                    ("Space", "play"),
-                ],
+            let mut hints = vec![("?", "all keys")];
+            let prompt = match s.way() {
+                Way::Start => Some("start the film"),
+                Way::Change => Some("apply the prompt"),
+                Way::No(_) => None,
             };
+            let is_empty = s.phase == Phase::Empty;
+            if is_empty {
+                hints.push(("F2", "settings"));
+            } else if !narrow {
+                hints.push(("I", "statistics"));
+                if s.can_undo() {
+                    hints.push(("Ctrl Z", "undo"));
+                }
+            }
+            // Of two keys that do the same, the one that always does it.
+            match (prompt, s.enters()) {
+                (Some(does), enters) if enters.is_none() || is_empty => {
+                    hints.push(("Ctrl Enter", does));
+                }
+                (_, Some(does)) => hints.push(("Enter", does)),
+                _ => {}
+            }
+            if !s.is_empty() {
+                hints.push(("Space", "play"));
+            }
             // The layout runs from the right, so the last hint comes first.
-            hints.iter().for_each(|(keys, does)| hint(ui, keys, does));
+            hints
+                .into_iter()
+                .for_each(|(keys, does)| hint(ui, keys, does));
         });
     });
 }

@@ -126,9 +126,7 @@ fn buttons(ui: &mut Ui, s: &mut State, narrow: bool) {
     let undo = Press {
         icon: Some(Icon::Undo),
         bare: narrow,
-        enabled: s.film.made() > 1
-            && !s.is_text()
-            && !matches!(s.phase, Phase::GoingBack(..) | Phase::Loading(..)),
+        enabled: s.can_undo(),
         ..Press::word("Undo frame").key("Ctrl Z")
     };
     let tip = match s.is_text() {
@@ -243,12 +241,23 @@ fn strip(ui: &mut Ui, s: &mut State, narrow: bool) {
 fn reach(ui: &Ui, s: &mut State, rect: Rect, response: &egui::Response) -> (f32, f32) {
     let all = scale(s.len().max(s.film.given), s.film.fps.max(8)) as f32;
     let (mut first, mut frames) = s.reach.unwrap_or((0.0, all));
-    let wheel = ui.input(|i| i.smooth_scroll_delta.y);
-    if let Some(at) = response.hover_pos()
+    let (mut wheel, mut at) = (0.0, response.hover_pos().map(|at| at.x));
+    if at.is_some() {
+        wheel = ui.input(|i| i.smooth_scroll_delta.y);
+    }
+    if response.has_focus() {
+        let presses = |key| ui.input(|i| i.num_presses(key)) as f32;
+        let by = presses(Key::ArrowUp) - presses(Key::ArrowDown);
+        if by != 0.0 {
+            let shown = (s.play.at as f32 + 0.5 - first) / frames;
+            (wheel, at) = (60.0 * by, Some(rect.left() + shown * rect.width()));
+        }
+    }
+    if let Some(at) = at
         && wheel != 0.0
         && !s.is_empty()
     {
-        let share = (at.x - rect.left()) / rect.width();
+        let share = (at - rect.left()) / rect.width();
         let under = first + share * frames;
         frames = (frames * (-wheel / 240.0).exp()).clamp(LEAST_REACH.min(all), all);
         first = under - share * frames;
@@ -380,12 +389,14 @@ fn bars(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
         .painter()
         .with_clip_rect(strip.bars.expand2(vec2(0.0, 1.0)));
     bricks.paint(&p);
+    borders(&p, s, strip, t);
     // The chunk in the making fills from below.
     if s.phase == Phase::Making {
         let n = s.film.slots.len() as f32;
+        let end = strip.x(n + s.film.chunk_frames.max(1) as f32);
         let cell = Rect::from_min_max(
             pos2(strip.x(n), foot - 24.0),
-            pos2(strip.x(n + 1.0).max(strip.x(n) + 3.0), foot),
+            pos2(end.max(strip.x(n) + 3.0), foot),
         );
         let (pass, of) = s.film.pass;
         let high = 24.0 * pass as f32 / of.max(1) as f32;
@@ -406,6 +417,18 @@ fn bars(ui: &Ui, s: &State, strip: &Strip, t: &Tokens) {
         p.rect_stroke(cell, 0.0, line, StrokeKind::Inside);
         p.line_segment([cell.left_top(), cell.right_bottom()], line);
         p.line_segment([cell.right_top(), cell.left_bottom()], line);
+    }
+}
+
+/// Where chunks of several frames begin, as long as that can be told apart.
+fn borders(p: &Painter, s: &State, strip: &Strip, t: &Tokens) {
+    let chunk = s.film.chunk_frames as f32;
+    if s.film.chunk_frames < 2 || strip.x(chunk) - strip.x(0.0) < 8.0 {
+        return;
+    }
+    for first in &s.film.chunks {
+        let x = strip.x(*first as f32).round();
+        p.vline(x, strip.bars.y_range(), Stroke::new(2.0, t.strong));
     }
 }
 
@@ -555,9 +578,10 @@ fn pointer(ui: &mut Ui, s: &mut State, strip: &Strip, response: &egui::Response)
         s.play.seek(strip.frame(at.x), n);
     }
     if response.has_focus() {
-        // The arrows are the window's own keys here: a second back and forth.
+        // The arrows are the strip's own keys here: a frame back and forth, and how many it shows.
         let filter = egui::EventFilter {
             horizontal_arrows: true,
+            vertical_arrows: true,
             ..egui::EventFilter::default()
         };
         ui.memory_mut(|m| m.set_focus_lock_filter(response.id, filter));

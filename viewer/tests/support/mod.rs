@@ -159,7 +159,8 @@ pub fn running(made: usize) -> State {
             split: Split {
                 denoise: 0.081,
                 cache: 0.040,
-                encode: 0.002,
+                encode: 0.0024,
+                decode: 0.0011,
                 total: 0.126,
             },
             memory: memory(&kv),
@@ -430,6 +431,7 @@ pub fn text_running(chunks: usize) -> State {
                 denoise: 2.9,
                 cache: 0.7,
                 encode: 0.04,
+                decode: 0.41,
                 total: 4.1,
             },
             memory,
