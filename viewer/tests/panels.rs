@@ -609,6 +609,34 @@ fn comparing_is_asked_for_swapped_and_saved() {
 }
 
 #[test]
+fn at_the_live_edge_the_newest_frame_that_both_have_is_compared() {
+    let mut s = support::compared(20);
+    s.versus.as_mut().unwrap().cut(19);
+    // The picture that is shown as the difference tells which two were looked at.
+    let looked_at = |s: State| {
+        let mut h = plain(s);
+        h.run_steps(1);
+        let looked = h
+            .state()
+            .difference
+            .as_ref()
+            .map(|(_, [own, _])| own.clone());
+        let at = |own| {
+            let shots = &h.state().film.shots;
+            shots
+                .iter()
+                .position(|s| std::sync::Arc::ptr_eq(&s.frame, &own))
+        };
+        looked.and_then(at)
+    };
+    assert_eq!(looked_at(s), Some(24 + 18));
+    // Who looks at a frame that is not there yet, is told so.
+    let mut s = support::compared(20);
+    s.versus.as_mut().unwrap().cut(10);
+    assert_eq!(looked_at(s), None);
+}
+
+#[test]
 fn the_wheel_looks_closer_where_the_pointer_is_and_two_clicks_show_all() {
     let mut h = plain(support::running(20));
     let at = egui::pos2(300.0, 300.0);

@@ -32,9 +32,17 @@ pub fn show(ui: &mut Ui, s: &mut State, area: Rect) {
     let t = tokens::of(ui);
     let Some(v) = s.versus.clone() else { return };
     let inner = area.shrink2(vec2(24.0, 12.0));
-    let at = s.play.at;
+    // At the live edge the other film is a chunk behind half of the time: the newest frame that both have is shown then.
+    let both = s.film.given + v.frames.len();
+    let behind = s.play.follow && both <= s.play.at;
+    let at = match behind && s.play.at < both + s.film.chunk_frames.max(1) as usize {
+        true => both.saturating_sub(1),
+        false => s.play.at,
+    };
     let index = at.checked_sub(s.film.given);
-    let own = s.shot().map(|shot| shot.frame.clone());
+    let shot = s.film.shots.get(at);
+    let widths = shot.map(|shot| shot.widths.name());
+    let own = shot.map(|shot| shot.frame.clone());
     // Given frames are the same in both.
     let exact = match index {
         Some(i) => v.frames.get(i).cloned(),
@@ -46,8 +54,8 @@ pub fn show(ui: &mut Ui, s: &mut State, area: Rect) {
         .zip(exact.clone())
         .map(|(a, b)| difference(s, a, b));
     let coded = Picture {
-        title: match s.shot() {
-            Some(shot) => format!("This film, {}", shot.widths.name()),
+        title: match widths {
+            Some(widths) => format!("This film, {widths}"),
             None => "This film".to_owned(),
         },
         remark: s.history.last().map_or(String::new(), |x| {

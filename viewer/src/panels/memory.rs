@@ -325,23 +325,28 @@ fn speed(ui: &mut Ui, s: &State) {
         x += w;
     }
     ui.add_space(2.0);
-    // Names over figures in equal cells, so that nothing moves when a figure gets longer.
+    // Names over figures, in cells as wide as the names, so that nothing moves when a figure gets longer.
     let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 30.0), Sense::hover());
     let p = ui.painter();
     let small = TextStyle::Small.resolve(ui.style());
-    let wide = rect.width() / phases.len() as f32;
-    for (i, (name, secs, colour)) in phases.into_iter().enumerate() {
-        let at = rect.left_top() + vec2(i as f32 * wide, 8.0);
+    let names = phases.map(|(name, ..)| p.layout_no_wrap(name.to_owned(), small.clone(), t.weak));
+    let words: f32 = names.iter().map(|g| 12.0 + g.size().x).sum();
+    let gap = (rect.width() - words) / (phases.len() - 1) as f32;
+    let mut at = rect.left_top() + vec2(0.0, 8.0);
+    for (name, (_, secs, colour)) in names.into_iter().zip(phases) {
         let square = Rect::from_center_size(at + vec2(4.0, 0.0), vec2(8.0, 8.0));
         p.rect_filled(square, 1.0, colour);
-        let texts = [
-            (name.to_owned(), 0.0, t.weak),
-            (say::secs(secs), 14.0, t.text),
-        ];
-        for (text, down, ink) in texts {
-            let at = at + vec2(12.0, down);
-            p.text(at, Align2::LEFT_CENTER, text, small.clone(), ink);
-        }
+        let (wide, high) = (name.size().x, name.size().y);
+        p.galley(at + vec2(12.0, -high / 2.0), name, t.weak);
+        let below = at + vec2(12.0, 14.0);
+        p.text(
+            below,
+            Align2::LEFT_CENTER,
+            say::secs(secs),
+            small.clone(),
+            t.text,
+        );
+        at.x += 12.0 + wide + gap;
     }
     let main = s
         .speed
@@ -424,11 +429,14 @@ fn layers(ui: &mut Ui, s: &mut State) {
     let Some(kv) = kv.filter(|kv| s.show.layers && kv.coded_bytes > 0) else {
         return;
     };
+    let gap = 12.0;
+    let wide = ((ui.available_width() - 2.0 * gap) / 3.0).floor();
     egui::Grid::new("coded")
         .num_columns(3)
         .striped(true)
-        .min_col_width(84.0)
-        .spacing([12.0, 3.0])
+        .min_col_width(wide)
+        .max_col_width(wide)
+        .spacing([gap, 3.0])
         .show(ui, |ui| {
             let right = |ui: &mut Ui, text: String, strong: bool| {
                 ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {

@@ -197,7 +197,7 @@ fn strip(ui: &mut Ui, s: &mut State, narrow: bool) {
         thumbs: (!narrow).then(|| down(18.0, 48.0)),
         bars: down(if narrow { 18.0 } else { 72.0 }, 24.0),
         labels: down(if narrow { 45.0 } else { 99.0 }, 18.0),
-        takes: (!narrow).then(|| down(119.0, 14.0)),
+        takes: (!narrow).then(|| down(117.0, 14.0)),
         reach: reach(ui, s, rect, &response),
     };
     let top = strip.thumbs.unwrap_or(strip.bars).top();
@@ -428,7 +428,7 @@ fn borders(p: &Painter, s: &State, strip: &Strip, t: &Tokens) {
     }
     for first in &s.film.chunks {
         let x = strip.x(*first as f32).round();
-        p.vline(x, strip.bars.y_range(), Stroke::new(2.0, t.strong));
+        p.vline(x, strip.bars.y_range(), Stroke::new(1.0, t.strong));
     }
 }
 
