@@ -53,9 +53,9 @@ const Q8_0: f64 = 3e-2;
 const Q4_0: f64 = 0.4;
 /// The demo world: six layers deep, two passes a frame.
 const TINY: f64 = 1e-3;
-/// The same with keys and values in half floats. The trained network matches poses more sharply, so that their rounding moves
-/// more: 1.5e-3 where it sees two frames, less than 1e-3 elsewhere.
-const TINY_F16: f64 = 3e-3;
+/// The same with keys and values in half floats. The trained network matches poses sharply, so that their rounding moves it where
+/// it sees two frames: by 5.7e-3, as far as PyTorch is moved when its own keys and values are rounded; elsewhere by less than 1e-3.
+const TINY_F16: f64 = 1e-2;
 
 const FULL: Storage = Storage {
     weights: WeightFormat::F32,
