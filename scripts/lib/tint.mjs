@@ -6,8 +6,9 @@
 // there was nothing to check.
 //
 // The texts are checked by a child, `node tint.mjs WEBGPU FOLDER --from NAME`, which answers a line of JSON for each. Dawn's
-// module for Node has died of a signal once in thousands of correct texts, in what it does beside them; so a child that
-// dies is followed by another from the text that it owed, and a text is at fault when two die on it.
+// module for Node has died of a signal once in thousands of correct texts, and has waited for itself for good, in what it does
+// beside them; so a child that dies, or is killed because it answers nothing, is followed by another from the text that it owed,
+// and a text is at fault when two die on it.
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -18,6 +19,8 @@ import { fileURLToPath } from 'node:url';
 const [home, folder, option, first] = process.argv.slice(2);
 // More than this is no accident.
 const mostDeaths = 8;
+// Milliseconds that a child may take over one text; most take a few, the longest some seconds.
+const patience = 60_000;
 const texts = readdirSync(folder).filter((name) => name.endsWith('.wgsl')).sort();
 // Dawn keeps the process alive otherwise.
 process.exit(option === '--from' ? await checkAll(texts.slice(texts.indexOf(first))) : await report(option));
@@ -65,10 +68,18 @@ async function child(from, verdict) {
     const self = fileURLToPath(import.meta.url);
     const running = spawn(process.execPath, [self, home, folder, '--from', from], { stdio: ['ignore', 'pipe', 'inherit'] });
     const ended = new Promise((resolve) => running.on('close', (code, signal) => resolve(signal ?? `code ${code}`)));
+    let watch;
+    const wait = () => {
+        clearTimeout(watch);
+        watch = setTimeout(() => running.kill('SIGKILL'), patience);
+    };
+    wait();
     for await (const line of createInterface({ input: running.stdout })) {
+        wait();
         // The last line of a child that died may be cut.
         if (line.endsWith('}')) verdict(JSON.parse(line));
     }
+    clearTimeout(watch);
     return ended;
 }
 
