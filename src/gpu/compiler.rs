@@ -2,17 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::Error;
+use super::backend_wgpu::lock;
 use super::device::Tier;
 use super::kernel::{Kernel, Knob, Source, Variant};
 use super::shader;
-
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(|p| p.into_inner())
-}
 
 type Key = (&'static str, Vec<Knob>);
 /// Held while its kernel is being compiled, so that who else wants it waits instead of compiling it again.
