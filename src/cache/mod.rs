@@ -21,7 +21,7 @@ pub use layout::{Layout, LayoutError};
 pub use policy::{KeyPositions, Policy, Residency, Step, Window};
 pub use renew::Sink;
 pub use repack::Repacked;
-pub use spans::{Held, KvFigures, Spans, SpansPlan};
+pub use spans::{Held, KvFigures, LayerFigures, Spans, SpansPlan, TensorFigures};
 
 use std::ops::Range;
 

@@ -7,10 +7,10 @@
 
 use std::ops::Range;
 
-use super::spans::{Spans, page_spans};
+use super::spans::{Spans, page_spans, span_words};
 use super::undo::Done;
 use super::{CacheError, KvCache};
-use crate::codec::{Encode, KvCodec};
+use crate::codec::Encode;
 use crate::gpu::{Device, Error};
 use crate::ops::{Positions, SpanPlace, span_decode};
 
@@ -53,10 +53,7 @@ impl KvCache {
         };
         let bytes_before = spans.span_bytes(from.0);
         let to = spans.repack(device, &span, from)?;
-        let (bytes, bits) = (
-            spans.span_bytes(to.0),
-            spans.pages[to.0].layouts.map(|l| l.coding.bits),
-        );
+        let (bytes, bits) = (spans.span_bytes(to.0), spans.pages[to.0].bits());
         spans.shelf.free(from.0, from.1);
         let gone = spans.give_back();
         let (shown, positions) = (&self.shown, self.policy.positions);
@@ -75,19 +72,18 @@ impl KvCache {
 impl Spans {
     /// Whether the spans of a page would get narrower by what codes the next one, and neither K nor V wider.
     fn is_wider(&self, page: usize) -> bool {
-        let now = self.pages[page].layouts;
+        let now = &self.pages[page].layouts;
         let shape = self
             .plan
             .shape(&self.cache, self.shelf.pages()[page].span_frames);
-        let pair = self.setting();
-        let next = [pair.k.layout(shape), pair.v.layout(shape)];
+        let next = self.setting().layouts(shape, self.cache.n_layers);
         let bits = || {
-            now.iter()
-                .zip(&next)
-                .map(|(a, b)| (a.coding.bits, b.coding.bits))
+            let pairs = now.iter().flatten().zip(next.iter().flatten());
+            pairs.map(|(a, b)| (a.coding.bits, b.coding.bits))
         };
-        let words = |l: &[crate::ops::SpanLayout; 2]| l[0].words + l[1].words;
-        bits().all(|(a, b)| b <= a) && bits().any(|(a, b)| b < a) && words(&next) < words(&now)
+        bits().all(|(a, b)| b <= a)
+            && bits().any(|(a, b)| b < a)
+            && span_words(&next) < span_words(now)
     }
 
     /// Spans of wider pages, page by page: the sooner a page is empty, the sooner its bytes are free.
@@ -111,8 +107,7 @@ impl Spans {
 
     /// Bytes of a span of a page, all layers.
     fn span_bytes(&self, page: usize) -> u64 {
-        let [k, v] = self.pages[page].layouts;
-        (4 * (k.words + v.words) * self.cache.n_layers) as u64
+        4 * span_words(&self.pages[page].layouts) as u64
     }
 
     /// Where a span would go, as the next setting codes it.
@@ -147,10 +142,9 @@ impl Spans {
         let shape = self
             .plan
             .shape(&self.cache, (span.end - span.start) as usize);
-        let pair = self.setting();
-        let words = pair.k.layout(shape).words + pair.v.layout(shape).words;
+        let words = span_words(&self.setting().layouts(shape, self.cache.n_layers));
         let slots = shelf.pages()[page].slots.len();
-        let need = (4 * slots * words * self.cache.n_layers) as u64 + Positions::BYTES;
+        let need = (4 * slots * words) as u64 + Positions::BYTES;
         let held = device.ledger().total();
         match held + need > have {
             true => Err(CacheError::NoRoom { need, held, have }),
@@ -181,7 +175,7 @@ impl Spans {
         };
         for layer in 0..self.cache.n_layers {
             for is_v in 0..2 {
-                let codec: &dyn KvCodec = if is_v == 0 { &*pair.k } else { &*pair.v };
+                let codec = pair.codec(layer, is_v == 1);
                 let old = self.pages[from.0].place(layer, is_v, from.1);
                 let new = self.pages[to.0].place(layer, is_v, to.1);
                 if old.layout == new.layout {

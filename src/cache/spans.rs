@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::shelf::{Shelf, ShelfPage};
 use super::{CacheError, CacheShape, Policy, Residency};
-use crate::codec::{Encode, EncodeScratch, KvCodec, KvPair, SpanShape};
+use crate::codec::{Encode, EncodeScratch, KvPair, SpanShape};
 use crate::gpu::{Buffer, Caps, Device, Error, Purpose};
 use crate::ops::{
     FramePlace, KvFormat, Positions, Rows, Segment, SpanBytes, SpanGather, SpanLayout, SpanPlace,
@@ -101,8 +101,8 @@ impl SpansPlan {
         }
         let page = |p: &ShelfPage| {
             let shape = self.shape(cache, p.span_frames);
-            let words = self.pair.k.layout(shape).words + self.pair.v.layout(shape).words;
-            (4 * p.slots.len() * words * cache.n_layers) as u64
+            let words = span_words(&self.pair.layouts(shape, cache.n_layers));
+            (4 * p.slots.len() * words) as u64
         };
         let longest = self.shape(cache, self.span_frames());
         (
@@ -115,12 +115,7 @@ impl SpansPlan {
     /// The largest single buffer: one span, or the encoder's rows of one head.
     pub fn largest(&self, cache: &CacheShape) -> u64 {
         let shape = self.shape(cache, self.span_frames());
-        let span = self
-            .pair
-            .k
-            .layout(shape)
-            .words
-            .max(self.pair.v.layout(shape).words);
+        let span = longest(&self.pair, shape);
         (4 * span.max(shape.tokens * shape.head_dim)) as u64
     }
 }
@@ -134,6 +129,17 @@ fn by_frames<'a>(spans: impl Iterator<Item = &'a Range<i64>>) -> BTreeMap<usize,
     n
 }
 
+/// Words of a span of all layers.
+pub(super) fn span_words(layouts: &[[SpanLayout; 2]]) -> usize {
+    layouts.iter().flatten().map(|l| l.words).sum()
+}
+
+/// Words of the span of the layer and tensor that takes most.
+fn longest(pair: &KvPair, shape: SpanShape) -> usize {
+    let words = pair.codecs().map(|codec| codec.layout(shape).words);
+    words.max().unwrap_or(0)
+}
+
 /// Spans of a page on this device.
 pub(super) fn page_spans(
     cache: &CacheShape,
@@ -141,8 +147,7 @@ pub(super) fn page_spans(
     shape: SpanShape,
     caps: &Caps,
 ) -> usize {
-    let words = pair.k.layout(shape).words.max(pair.v.layout(shape).words);
-    let bytes = (4 * words).max(1) as u64;
+    let bytes = (4 * longest(pair, shape)).max(1) as u64;
     let frames = (shape.tokens / cache.tokens_per_frame()).max(1);
     let table = Positions::capacity(cache.split, cache.grid.0, cache.grid.1) / frames;
     ((PAGE_BYTES.min(caps.max_storage_bytes()) / bytes) as usize)
@@ -154,7 +159,8 @@ pub(super) fn page_spans(
 /// One page of spans of all layers.
 #[derive(Debug)]
 pub(super) struct Page {
-    pub(super) layouts: [SpanLayout; 2],
+    /// Of K and of V, by layer.
+    pub(super) layouts: Vec<[SpanLayout; 2]>,
     bias: crate::ops::BiasFix,
     /// K and V by layer.
     pub(super) layers: Vec<[Buffer<u32>; 2]>,
@@ -165,9 +171,18 @@ impl Page {
     pub(super) fn place(&self, layer: usize, is_v: usize, slot: usize) -> SpanPlace<'_> {
         SpanPlace {
             words: &self.layers[layer][is_v],
-            base: slot * self.layouts[is_v].words,
-            layout: self.layouts[is_v],
+            base: slot * self.layouts[layer][is_v].words,
+            layout: self.layouts[layer][is_v],
         }
+    }
+
+    /// Bits of a code of K and of V, of layers with finer codes those of the others.
+    pub(super) fn bits(&self) -> [u32; 2] {
+        let least = |is_v: usize| {
+            let bits = self.layouts.iter().map(|l| l[is_v].coding.bits);
+            bits.min().unwrap_or_default()
+        };
+        [least(0), least(1)]
     }
 }
 
@@ -216,17 +231,28 @@ impl Spans {
         }
         let shape = self.plan.shape(&self.cache, self.plan.span_frames());
         let pair = self.setting();
-        let rows = Rows::Coded {
-            k: pair.k.layout(shape),
-            v: pair.v.layout(shape),
-            bias: pair.bias,
-        };
-        let mut kernels = vec![
-            attention_plan(device.caps(), self.cache.split, &rows, n_queries),
-            span_gather_kernel(self.cache.format),
-        ];
-        kernels.extend(pair.k.kernels(shape.head_dim));
-        kernels.extend(pair.v.kernels(shape.head_dim));
+        let mut kernels = vec![span_gather_kernel(self.cache.format)];
+        let mut seen = Vec::new();
+        for [k, v] in pair.layouts(shape, self.cache.n_layers) {
+            if !seen.contains(&(k.coding, v.coding)) {
+                seen.push((k.coding, v.coding));
+                let rows = Rows::Coded {
+                    k,
+                    v,
+                    bias: pair.bias,
+                };
+                kernels.push(attention_plan(
+                    device.caps(),
+                    self.cache.split,
+                    &rows,
+                    n_queries,
+                ));
+            }
+        }
+        kernels.extend(
+            pair.codecs()
+                .flat_map(|codec| codec.kernels(shape.head_dim)),
+        );
         device.foresee(kernels);
     }
 
@@ -291,7 +317,7 @@ impl Spans {
         );
         for layer in 0..self.cache.n_layers {
             for is_v in 0..2 {
-                let codec: &dyn KvCodec = if is_v == 0 { &*pair.k } else { &*pair.v };
+                let codec = pair.codec(layer, is_v == 1);
                 let to = self.pages[page].place(layer, is_v, slot);
                 let earlier = self
                     .last
@@ -360,19 +386,16 @@ impl Spans {
         shape: SpanShape,
         n_slots: usize,
     ) -> Result<Page, Error> {
-        let layouts = [pair.k.layout(shape), pair.v.layout(shape)];
+        let layouts = pair.layouts(shape, self.cache.n_layers);
         let zeros =
             |l: &SpanLayout, label| device.zeros::<u32>(Purpose::Spans, label, n_slots * l.words);
-        let layers = (0..self.cache.n_layers).map(|_| {
-            Ok([
-                zeros(&layouts[0], "coded keys")?,
-                zeros(&layouts[1], "coded values")?,
-            ])
-        });
+        let layer = |[k, v]: &[SpanLayout; 2]| -> Result<_, Error> {
+            Ok([zeros(k, "coded keys")?, zeros(v, "coded values")?])
+        };
         Ok(Page {
+            layers: layouts.iter().map(layer).collect::<Result<_, Error>>()?,
             layouts,
             bias: pair.bias,
-            layers: layers.collect::<Result<_, Error>>()?,
             table: self.cache.table(device)?,
         })
     }
@@ -385,7 +408,7 @@ impl Spans {
         shape: SpanShape,
     ) -> Result<Page, Error> {
         Ok(Page {
-            layouts: [pair.k.layout(shape), pair.v.layout(shape)],
+            layouts: pair.layouts(shape, self.cache.n_layers),
             bias: pair.bias,
             layers: Vec::new(),
             table: self.cache.table(device)?,
@@ -419,8 +442,8 @@ impl Spans {
                 k: &p.layers[layer][0],
                 v: &p.layers[layer][1],
                 rows: Rows::Coded {
-                    k: p.layouts[0],
-                    v: p.layouts[1],
+                    k: p.layouts[layer][0],
+                    v: p.layouts[layer][1],
                     bias: p.bias,
                 },
                 positions: &p.table,
@@ -434,7 +457,7 @@ impl Spans {
     pub(super) fn held(&self) -> Vec<Held> {
         let pages = self.pages.iter().zip(self.shelf.pages());
         let spans = pages.flat_map(|(page, on_shelf)| {
-            let bits = page.layouts.map(|l| l.coding.bits);
+            let bits = page.bits();
             let spans = on_shelf.slots.iter().flatten();
             spans.map(move |s| Held {
                 frames: s.clone(),
@@ -494,7 +517,7 @@ impl Found<'_> {
     }
 }
 
-/// Bytes of one tensor of one layer.
+/// Bytes of K, or of V, in all layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct TensorFigures {
     /// Coded bytes by kind.
@@ -503,6 +526,15 @@ pub struct TensorFigures {
     pub bits_per_element: f64,
     /// The same elements in 16 bit, divided by the coded bytes; 0 when nothing is coded.
     pub ratio: f64,
+}
+
+/// What is coded of K and of V in one layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct LayerFigures {
+    /// Bytes.
+    pub bytes: [u64; 2],
+    /// Bits per element; 0 when nothing is coded.
+    pub bits_per_element: [f64; 2],
 }
 
 /// What the cache holds: every byte of its pages, by what it is.
@@ -526,10 +558,12 @@ pub struct KvFigures {
     pub ratio: f64,
     /// Bits per element over all that is resident, exact frames included.
     pub bits_per_element: f64,
-    /// K, the same in every layer.
+    /// K.
     pub k: TensorFigures,
-    /// V, the same in every layer.
+    /// V.
     pub v: TensorFigures,
+    /// The same by layer; empty when nothing is coded.
+    pub layers: Vec<LayerFigures>,
     /// Spans coded so far.
     pub spans_coded: u64,
     /// Mean milliseconds to code a span in all layers; 0 before the first.
@@ -546,36 +580,46 @@ impl KvFigures {
         held: u64,
     ) -> KvFigures {
         let layers = cache.n_layers as u64;
-        let mut tensors = [(SpanBytes::default(), 0u64); 2];
+        // Bytes by kind and bytes in 16 bit, by layer and tensor.
+        let mut by_layer = vec![[(SpanBytes::default(), 0u64); 2]; cache.n_layers];
         let mut coded_frames = 0;
-        for page in spans
+        for (page, on_shelf) in spans
             .iter()
             .flat_map(|s| s.pages.iter().zip(s.shelf.pages()))
         {
-            let n = page.1.slots.iter().flatten().count();
-            coded_frames += (n * page.1.span_frames) as u64;
-            for (sum, l) in tensors.iter_mut().zip(&page.0.layouts) {
+            let n = on_shelf.slots.iter().flatten().count();
+            coded_frames += (n * on_shelf.span_frames) as u64;
+            let sums = by_layer.iter_mut().flatten();
+            for (sum, l) in sums.zip(page.layouts.iter().flatten()) {
                 (0..n).for_each(|_| sum.0.add(&l.bytes()));
                 sum.1 += n as u64 * l.half_bytes();
             }
         }
-        let of = |(coded, half): &(SpanBytes, u64)| {
-            let total = coded.total().max(1) as f64;
-            TensorFigures {
-                coded: *coded,
-                bits_per_element: if *half == 0 {
-                    0.0
-                } else {
-                    16.0 * total / *half as f64
-                },
-                ratio: *half as f64 / total,
+        let bits = |(coded, half): &(SpanBytes, u64)| match half {
+            0 => 0.0,
+            half => 16.0 * coded.total() as f64 / *half as f64,
+        };
+        let of_layer = |l: &[(SpanBytes, u64); 2]| LayerFigures {
+            bytes: [l[0].0.total(), l[1].0.total()],
+            bits_per_element: [bits(&l[0]), bits(&l[1])],
+        };
+        let mut tensors = [(SpanBytes::default(), 0u64); 2];
+        for layer in &by_layer {
+            for (sum, of) in tensors.iter_mut().zip(layer) {
+                sum.0.add(&of.0);
+                sum.1 += of.1;
             }
+        }
+        let of = |sum: &(SpanBytes, u64)| TensorFigures {
+            coded: sum.0,
+            bits_per_element: bits(sum),
+            ratio: sum.1 as f64 / sum.0.total().max(1) as f64,
         };
         let exact_bytes = exact_frames * 2 * frame * layers;
-        let coded_bytes = layers * (tensors[0].0.total() + tensors[1].0.total());
+        let coded_bytes = tensors[0].0.total() + tensors[1].0.total();
         let halves = KvFormat::F16.bytes() as u64;
         let exact_half = exact_bytes / cache.format.bytes() as u64 * halves;
-        let half_bytes = exact_half + layers * (tensors[0].1 + tensors[1].1);
+        let half_bytes = exact_half + tensors[0].1 + tensors[1].1;
         let resident = (exact_bytes + coded_bytes).max(1) as f64;
         let (spans_coded, secs) = spans.map_or((0, 0.0), Spans::coded);
         KvFigures {
@@ -592,6 +636,10 @@ impl KvFigures {
             bits_per_element: 16.0 * resident / half_bytes.max(1) as f64,
             k: of(&tensors[0]),
             v: of(&tensors[1]),
+            layers: match coded_frames {
+                0 => Vec::new(),
+                _ => by_layer.iter().map(of_layer).collect(),
+            },
             spans_coded,
             encode_ms_per_span: 1e3 * secs / spans_coded.max(1) as f64,
         }

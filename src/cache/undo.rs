@@ -479,13 +479,14 @@ impl Spans {
     /// Buffers of a slot in the order that words are kept in, with the first word there and the words.
     fn tensors(&self, (page, slot): (usize, usize)) -> impl Iterator<Item = Place<'_>> {
         let page = &self.pages[page];
-        page.layers.iter().flat_map(move |layer| {
-            layer.iter().zip(page.layouts).map(move |(words, l)| Place {
+        let tensors = page.layers.iter().flatten();
+        tensors
+            .zip(page.layouts.iter().flatten())
+            .map(move |(words, l)| Place {
                 words,
                 at: slot * l.words,
                 n: l.words,
             })
-        })
     }
 
     /// Words of a slot, all layers.

@@ -1,6 +1,8 @@
 //! The codecs of METHOD: centroids subtracted in stages, perhaps a rotation, then levels by blocks.
 
-use super::{Encode, EncodeScratch, KvCodec, SpanShape};
+use std::sync::Arc;
+
+use super::{Encode, EncodeScratch, Fine, KvCodec, SpanShape};
 use crate::gpu::{Recorder, Variant};
 use crate::ops::{
     Axis, Cluster, Coding, Grid, Quantize, ScaleFormat, SpanLayout, centroid_count,
@@ -48,6 +50,8 @@ pub struct BlockCodec {
     pub rounds: (usize, usize),
     /// Share of a block's range that QuaRot's grids keep.
     pub clip: f32,
+    /// Layers that take wider codes.
+    pub fine: Fine,
 }
 
 impl BlockCodec {
@@ -64,6 +68,7 @@ impl BlockCodec {
             centroids: Centroids::BySpan,
             rounds: (5, 2),
             clip: 1.0,
+            fine: Fine::Layers(Vec::new()),
         }
     }
 
@@ -122,6 +127,18 @@ impl BlockCodec {
                     .filter(|v| 0.0 < *v && *v <= 1.0)
                     .ok_or_else(|| format!("{part:?}: a share above 0, at most 1"))?;
             }
+            "fine" => {
+                self.fine = match value {
+                    "model" => Fine::ByModel,
+                    "off" => Fine::Layers(Vec::new()),
+                    layers => {
+                        let layers = layers.split('+').map(str::parse);
+                        Fine::Layers(layers.collect::<Result<_, _>>().map_err(|_| {
+                            format!("{part:?}: write model, off, or layers, as in fine=0+5")
+                        })?)
+                    }
+                }
+            }
             "hadamard" => c.hadamard = switch()?,
             "guard" => c.head_table = switch()?,
             "axis" => {
@@ -155,7 +172,7 @@ impl BlockCodec {
             }
             _ => {
                 return Err(format!(
-                    "{part:?}: there are block, stages, centroids, rounds, grid, scales, axis, clip, hadamard, guard and bias"
+                    "{part:?}: there are block, stages, centroids, rounds, grid, scales, axis, clip, hadamard, guard, fine and bias"
                 ));
             }
         }
@@ -208,6 +225,10 @@ impl BlockCodec {
             centroids: match family.starts_with("qvg") {
                 true => Centroids::Released,
                 false => Centroids::BySpan,
+            },
+            fine: match family {
+                "" => Fine::ByModel,
+                _ => Fine::Layers(Vec::new()),
             },
             ..BlockCodec::new(name, coding)
         })
@@ -266,6 +287,23 @@ impl KvCodec for BlockCodec {
         }
         all.extend(quantize_kernels(&self.coding(head_dim)));
         all
+    }
+
+    fn finer(&self) -> Option<(&Fine, Arc<dyn KvCodec>)> {
+        let bits = match self.coding.bits {
+            2 | 3 => 4,
+            4 => 8,
+            _ => return None,
+        };
+        let coding = Coding {
+            bits,
+            ..self.coding
+        };
+        let finer = BlockCodec {
+            coding,
+            ..self.clone()
+        };
+        Some((&self.fine, Arc::new(finer)))
     }
 
     fn encode(&self, rec: &mut Recorder<'_>, scratch: &EncodeScratch, job: &Encode<'_>) {
@@ -374,6 +412,7 @@ mod tests {
             ("int2:block=x", "no whole number"),
             ("int2:centroids=300", "1 to 256"),
             ("int2:grid=round", "symmetric"),
+            ("int2:fine=all", "fine=0+5"),
             ("", "there is no"),
         ] {
             let why = BlockCodec::parse(text, false).unwrap_err();

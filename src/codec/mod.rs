@@ -56,8 +56,31 @@ pub trait KvCodec: Debug + Send + Sync {
     /// The kernels that [`KvCodec::encode`] records for heads of this width.
     fn kernels(&self, head_dim: usize) -> Vec<Variant>;
 
+    /// Layers that take finer codes than these, and the codec that writes them; `None`: no layer does.
+    fn finer(&self) -> Option<(&Fine, Arc<dyn KvCodec>)>;
+
     /// Records the kernels that turn rows into words.
     fn encode(&self, rec: &mut Recorder<'_>, scratch: &EncodeScratch, job: &Encode<'_>);
+}
+
+/// Layers in which errors of keys, or of values, do far more harm than in the others, as a model knows them of itself: ours give
+/// them finer codes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FineLayers {
+    /// Layers whose keys are meant.
+    pub k: Vec<u32>,
+    /// Layers whose values are meant.
+    pub v: Vec<u32>,
+}
+
+/// Which layers take the finer codes of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fine {
+    /// Those that the model names.
+    ByModel,
+    /// These.
+    Layers(Vec<u32>),
 }
 
 /// Codecs of K and of V.
@@ -71,6 +94,8 @@ pub struct KvPair {
     pub v: Arc<dyn KvCodec>,
     /// Correction of the softmax mass that fits K's codec.
     pub bias: BiasFix,
+    /// Codecs of K and of V in the layers that have another than the rest: [`KvPair::for_model`].
+    fine: [Vec<(usize, Arc<dyn KvCodec>)>; 2],
 }
 
 /// A setting without its part `bias`, and what that said.
@@ -136,7 +161,92 @@ impl KvPair {
                 true => BiasFix::Energy,
                 false => BiasFix::Off,
             }),
+            fine: Default::default(),
         })
+    }
+
+    /// K and V in half floats, spans all the same: the widths of a film that begins so can change in its middle.
+    pub fn halves() -> KvPair {
+        let halves = || Arc::new(BlockCodec::halves());
+        KvPair {
+            name: "halves".to_owned(),
+            k: halves(),
+            v: halves(),
+            bias: BiasFix::Off,
+            fine: Default::default(),
+        }
+    }
+
+    /// The same with finer codes in the layers that its settings name, or that this model of `n_layers` names.
+    ///
+    /// # Errors
+    /// A layer that the model does not have, in a sentence.
+    pub fn for_model(&self, fine: &FineLayers, n_layers: u32) -> Result<KvPair, String> {
+        let of = |codec: &dyn KvCodec, of_model: &[u32]| {
+            let Some((asked, finer)) = codec.finer() else {
+                return Ok(Vec::new());
+            };
+            let layers = match asked {
+                Fine::ByModel => of_model,
+                Fine::Layers(layers) => layers,
+            };
+            if let Some(beyond) = layers.iter().find(|l| **l >= n_layers) {
+                return Err(format!(
+                    "fine={beyond} in {}: there are layers 0 to {}",
+                    codec.name(),
+                    n_layers.saturating_sub(1)
+                ));
+            }
+            let each = layers.iter().map(|l| (*l as usize, finer.clone()));
+            Ok(each.collect())
+        };
+        Ok(KvPair {
+            fine: [of(&*self.k, &fine.k)?, of(&*self.v, &fine.v)?],
+            ..self.clone()
+        })
+    }
+
+    /// The codec of K, or of V, in a layer.
+    pub fn codec(&self, layer: usize, is_v: bool) -> &dyn KvCodec {
+        let own = self.fine[usize::from(is_v)]
+            .iter()
+            .find(|(at, _)| *at == layer);
+        match (own, is_v) {
+            (Some((_, codec)), _) => &**codec,
+            (None, false) => &*self.k,
+            (None, true) => &*self.v,
+        }
+    }
+
+    /// The codecs of one layer, for whoever takes layers one by one.
+    pub fn layer(&self, layer: usize) -> KvPair {
+        let of = |own: &[(usize, Arc<dyn KvCodec>)], usual: &Arc<dyn KvCodec>| {
+            let own = own.iter().find(|(at, _)| *at == layer);
+            own.map_or(usual, |(_, codec)| codec).clone()
+        };
+        KvPair {
+            k: of(&self.fine[0], &self.k),
+            v: of(&self.fine[1], &self.v),
+            fine: Default::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether some layers have codecs of their own.
+    pub fn has_fine(&self) -> bool {
+        self.fine.iter().any(|layers| !layers.is_empty())
+    }
+
+    /// Planes of K and of V of a span, by layer.
+    pub fn layouts(&self, shape: SpanShape, n_layers: usize) -> Vec<[SpanLayout; 2]> {
+        let of = |layer| [false, true].map(|is_v| self.codec(layer, is_v).layout(shape));
+        (0..n_layers).map(of).collect()
+    }
+
+    /// Every codec of some layer's K or V.
+    pub fn codecs(&self) -> impl Iterator<Item = &dyn KvCodec> {
+        let fine = self.fine.iter().flatten().map(|(_, codec)| &**codec);
+        [&*self.k, &*self.v].into_iter().chain(fine)
     }
 
     /// The same with a correction of the softmax mass.
@@ -149,14 +259,37 @@ impl KvPair {
     /// # Errors
     /// A sentence.
     pub fn check(&self, head_dim: usize) -> Result<(), String> {
-        self.k.coding(head_dim).check(head_dim)?;
-        self.v.coding(head_dim).check(head_dim)
+        self.codecs()
+            .try_for_each(|codec| codec.coding(head_dim).check(head_dim))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finer_layers_are_the_models_unless_they_are_named() {
+        let model = FineLayers {
+            k: vec![],
+            v: vec![0],
+        };
+        let bits = |name: &str| {
+            let pair = KvPair::of(name, name).unwrap().for_model(&model, 3);
+            pair.map(|pair| {
+                let of = |layer| [false, true].map(|is_v| pair.codec(layer, is_v).coding(64).bits);
+                [of(0), of(2)]
+            })
+        };
+        assert_eq!(bits("int2"), Ok([[2, 4], [2, 2]]));
+        assert_eq!(bits("int4"), Ok([[4, 8], [4, 4]]));
+        assert_eq!(bits("int8"), Ok([[8, 8], [8, 8]]));
+        assert_eq!(bits("int2:fine=off"), Ok([[2, 2], [2, 2]]));
+        assert_eq!(bits("int2:fine=2+1"), Ok([[2, 2], [4, 4]]));
+        assert_eq!(bits("qvg-int2"), Ok([[2, 2], [2, 2]]), "as released");
+        assert_eq!(bits("qvg-int2:fine=model"), Ok([[2, 4], [2, 2]]));
+        assert!(bits("int2:fine=3").unwrap_err().contains("layers 0 to 2"));
+    }
 
     #[test]
     fn the_correction_is_the_settings_own_unless_it_is_named() {

@@ -37,7 +37,7 @@ fn sizes(pair: &KvPair, shape: SpanShape, n_layers: usize) -> Sizes {
         head_dim,
         tokens,
     } = shape;
-    let layouts = [pair.k.layout(shape), pair.v.layout(shape)];
+    let layouts: Vec<_> = pair.codecs().map(|codec| codec.layout(shape)).collect();
     let heads = (ROWS_BYTES / (4 * head_dim * tokens)).clamp(1, n_heads);
     let most = |of: &dyn Fn(&crate::ops::SpanLayout) -> usize| {
         layouts.iter().map(of).max().unwrap_or(0).max(1)

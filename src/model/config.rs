@@ -9,6 +9,8 @@ mod tensors;
 
 pub use check::Error;
 
+use crate::codec::FineLayers;
+
 /// Which published network a config describes. Picks names and texts, never mathematics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -177,13 +179,16 @@ pub struct DitConfig {
     pub cell_frames: u32,
     /// Playback rate in pictures a second.
     pub fps: u32,
+    /// Layers whose cached keys or values want finer codes than the others.
+    pub kv_fine: FineLayers,
 }
 
 impl DitConfig {
     /// The demo world's model, from the `config.json` beside its weights.
     ///
     /// `model` holds `dim layers heads ffn_dim freq_dim height width patch pose_dim eps`, all needed, sizes in pixels;
-    /// beside it stand `theta`, `sampler_ts`, `noise_scale` and `fps`. Other entries there are not for us.
+    /// beside it stand `theta`, `sampler_ts`, `noise_scale` and `fps`, and perhaps `kv_fine` with lists of layers `k` and `v`.
+    /// Other entries there are not for us.
     ///
     /// # Errors
     /// When the text is no such file, or [`DitConfig::check`] refuses its sizes.
@@ -242,6 +247,8 @@ impl DitConfig {
             cell_px: 8,
             cell_frames: 4,
             fps: 16,
+            // Nobody measured them.
+            kv_fine: FineLayers::default(),
         }
     }
 

@@ -218,6 +218,12 @@ impl Coded {
     }
 }
 
+/// The codecs that `pair` has in the layers of a model.
+fn codecs(pair: &KvPair, model: &DitConfig) -> Result<KvPair, Error> {
+    pair.for_model(&model.kv_fine, model.layers)
+        .map_err(Error::Setting)
+}
+
 impl Config {
     /// Rules of the cache for chunks of `chunk_frames`.
     pub(super) fn policy(&self, chunk_frames: u32) -> Policy {
@@ -259,7 +265,7 @@ impl Config {
     /// The cache of a film of these frames: given ones come one by one.
     ///
     /// # Errors
-    /// A window too small for a chunk, a sink that cannot take in what leaves, codecs that the model's heads cannot have, a span of no frames.
+    /// A window too small for a chunk, a sink that cannot take in what leaves, codecs that the model's heads or layers cannot have, a span of no frames.
     pub fn cache(
         &self,
         model: &DitConfig,
@@ -280,7 +286,7 @@ impl Config {
         let spans = match &self.coded {
             Some(c) => {
                 let dim = model.rope_split().head_dim();
-                SpansPlan::new(c.pair.clone(), dim, &policy, chunks)?
+                SpansPlan::new(codecs(&c.pair, model)?, dim, &policy, chunks)?
             }
             None => None,
         };
@@ -513,8 +519,9 @@ impl Session {
     /// Spans coded from now on use `pair`; those that are coded stay as they are.
     ///
     /// # Errors
-    /// A film that was begun without coded spans, or a codec that the model's heads cannot have.
+    /// A film that was begun without coded spans, or a codec that the model's heads or layers cannot have.
     pub fn set_codecs(&mut self, pair: KvPair) -> Result<(), Error> {
+        let pair = codecs(&pair, self.sampler.config())?;
         Ok(self.sampler.cache_mut().set_codecs(pair)?)
     }
 

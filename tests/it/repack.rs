@@ -80,6 +80,7 @@ fn a_repacked_span_is_what_the_twin_makes_of_the_decoded_one() {
             ("int8", "int2"),
             ("int4", "kivi-int2"),
             ("qvg-int4", "int3"),
+            ("int4:fine=0", "int2:fine=0"),
         ] {
             let mut rig = Rig::new(device, policy(None), wide, 14);
             (0..14).for_each(|f| rig.frame(f));
@@ -88,7 +89,7 @@ fn a_repacked_span_is_what_the_twin_makes_of_the_decoded_one() {
                 None,
                 "nothing narrower is asked for"
             );
-            let pair = KvPair::of(narrow, narrow).unwrap();
+            let pair = undo::pair(narrow);
             rig.cache.set_codecs(pair.clone()).unwrap();
             let n = rig.cache.wider_spans();
             assert_eq!(n, 4);
@@ -105,7 +106,7 @@ fn a_repacked_span_is_what_the_twin_makes_of_the_decoded_one() {
                     for layer in [0, 1] {
                         let after = rows(&rig, layer, span.clone());
                         let want = match *span == done.frames {
-                            true => coded_by_the_twin(&pair, &before[layer]),
+                            true => coded_by_the_twin(&pair.layer(layer), &before[layer]),
                             false => [before[layer].k.clone(), before[layer].v.clone()],
                         };
                         let same = (bits(after.k), bits(after.v))
@@ -116,9 +117,7 @@ fn a_repacked_span_is_what_the_twin_makes_of_the_decoded_one() {
             }
             assert_eq!(rig.cache.repack(device).unwrap(), None);
             // Wider is no way back: what is lost is lost.
-            rig.cache
-                .set_codecs(KvPair::of(wide, wide).unwrap())
-                .unwrap();
+            rig.cache.set_codecs(undo::pair(wide)).unwrap();
             assert_eq!(
                 (rig.cache.wider_spans(), rig.cache.repack(device).unwrap()),
                 (0, None)

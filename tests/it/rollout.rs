@@ -303,7 +303,8 @@ fn a_coded_film_looks_like_the_exact_one_and_holds_no_decoded_copy() {
         return;
     };
     let (frames, some, kv) = film(&coded("int4", 4)).unwrap();
-    assert!(kv.k.ratio > 3.0 && kv.v.ratio > 3.0, "{kv:?}");
+    // The first layer's values are in eight bits.
+    assert!(kv.k.ratio > 3.0 && kv.v.ratio > 2.7, "{kv:?}");
     // What a film takes beside its cache is the same but for the encoder, which holds one tensor of one layer of a span.
     let rest = |m: &MemoryUse| m.peak_device_bytes - m.cache_bytes - m.spans_bytes;
     let span = 4 * 4 * kv.half_bytes / (kv.exact_frames + kv.coded_frames) / 6;

@@ -1,7 +1,7 @@
 //! Going back to a chunk: the same way from there gives the same bytes, another way another film, and nothing is left over.
 
 use longtake::cache::{CacheShape, KvCache, Policy, Sink, SpansPlan, Window};
-use longtake::codec::KvPair;
+use longtake::codec::{FineLayers, KvPair};
 use longtake::frame::Frame;
 use longtake::gpu::{Device, Kind, Purpose, TierRequest};
 use longtake::ops::{KvFormat, Positions, RopeSplit};
@@ -163,10 +163,15 @@ pub(crate) struct Rig {
     pub(crate) shape: CacheShape,
 }
 
+/// A setting for keys and values of a rig's two layers.
+pub(crate) fn pair(name: &str) -> KvPair {
+    let pair = KvPair::of(name, name).unwrap();
+    pair.for_model(&FineLayers::default(), 2).unwrap()
+}
+
 impl Rig {
     pub(crate) fn new(device: &Device, policy: Policy, name: &str, frames: usize) -> Rig {
-        let pair = KvPair::of(name, name).unwrap();
-        let plan = SpansPlan::new(pair, 32, &policy, std::iter::repeat_n(1, frames)).unwrap();
+        let plan = SpansPlan::new(pair(name), 32, &policy, std::iter::repeat_n(1, frames)).unwrap();
         let window = policy.window.frames.unwrap_or(frames);
         let shape = CacheShape {
             n_layers: 2,
@@ -236,7 +241,7 @@ fn every_state_of_a_cache_comes_back() {
             ema_sink,
             ..Policy::default()
         };
-        let mut rig = Rig::new(&Device::twin(), policy, "int4", 20);
+        let mut rig = Rig::new(&Device::twin(), policy, "int4:fine=1", 20);
         rig.cache.keep_undo(1 << 30);
         let mut states = Vec::new();
         let step = |rig: &mut Rig, frame: i64| {
@@ -378,7 +383,7 @@ fn a_cache_computed_anew_holds_the_newest_frames_and_has_no_way_back() {
         ..Policy::default()
     };
     for (sink, held) in [(Sink::Renewed, 5..9), (Sink::Kept, 7..9)] {
-        let mut rig = Rig::new(&Device::twin(), policy, "int4", 20);
+        let mut rig = Rig::new(&Device::twin(), policy, "int4:fine=1", 20);
         rig.cache.keep_undo(1 << 30);
         (0..9).for_each(|frame| rig.frame(frame));
         assert_eq!(rig.cache.renewal().unwrap(), 5..9);

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use longtake::codec::{BlockCodec, KvCodec, KvPair};
 use longtake::ops::{BiasFix, WeightFormat};
@@ -255,13 +254,7 @@ impl Job {
         };
         let (k, v) = (setting(widths.k)?, setting(widths.v)?);
         if (k.as_str(), v.as_str()) == ("off", "off") {
-            // Spans of half floats: they lie in the cache like coded ones, so that the width can change in mid-film.
-            return Ok(KvPair {
-                name: "halves".to_owned(),
-                k: Arc::new(BlockCodec::halves()),
-                v: Arc::new(BlockCodec::halves()),
-                bias: BiasFix::Off,
-            });
+            return Ok(KvPair::halves());
         }
         KvPair::of(&k, &v)
     }

@@ -70,20 +70,19 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// From the engine's figures of a network of `layers`. `other`: bytes of the film that this one is compared with, left out of
+    /// From the engine's figures. `other`: bytes of the film that this one is compared with, left out of
     /// `m` but for its total. `halves`: frames in spans whose K, and whose V, are half floats;
     /// the engine counts these as codes, here they are exact.
     pub fn new(
         frame: usize,
         m: &MemoryUse,
         kv: &KvFigures,
-        layers: u64,
         halves: [u64; 2],
         other: u64,
     ) -> Sample {
         let frames = (kv.exact_frames + kv.coded_frames).max(1);
         let exact = (halves[0] + halves[1]) * (kv.half_bytes / frames / 2);
-        let codes = layers * (kv.k.coded.codes + kv.v.coded.codes);
+        let codes = kv.k.coded.codes + kv.v.coded.codes;
         let codes = codes.saturating_sub(exact);
         let mut s = Sample {
             frame,
@@ -244,7 +243,7 @@ mod tests {
             half_bytes: 1200,
             ..KvFigures::default()
         };
-        (kv.k.coded.codes, kv.v.coded.codes) = (20, 16);
+        (kv.k.coded.codes, kv.v.coded.codes) = (40, 32);
         let memory = MemoryUse {
             weights_bytes: 1000,
             cache_bytes: 420,
@@ -261,15 +260,15 @@ mod tests {
     #[test]
     fn the_legend_sums_to_the_ledger() {
         let (memory, mut kv) = figures();
-        let s = Sample::new(1, &memory, &kv, 2, [0, 0], 0);
+        let s = Sample::new(1, &memory, &kv, [0, 0], 0);
         assert_eq!(s.total(), memory.device_bytes);
         assert_eq!((s.of(Part::Codes), s.of(Part::Tables)), (72, 28));
         assert_eq!((s.cache(), s.ghost()), (500, 1592 - 500 + 1200));
         assert!((s.ratio() - 2.4).abs() < 1e-9);
         // Of twelve frames two have K in halves: 2 x 1200 / 12 / 2.
         (kv.exact_frames, kv.coded_frames) = (8, 4);
-        (kv.k.coded.codes, kv.coded_bytes) = (134, 300);
-        let s = Sample::new(1, &memory, &kv, 2, [2, 0], 90);
+        (kv.k.coded.codes, kv.coded_bytes) = (268, 300);
+        let s = Sample::new(1, &memory, &kv, [2, 0], 90);
         assert_eq!(s.of(Part::Other), 90);
         assert_eq!((s.of(Part::Codes), s.of(Part::Exact)), (200, 500));
         assert_eq!(s.of(Part::Tables), 0);

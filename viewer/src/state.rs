@@ -1212,14 +1212,7 @@ impl State {
             let held = made.held.iter().filter(of);
             held.map(|h| h.frames.clone().count() as u64).sum()
         });
-        let sample = Sample::new(
-            self.film.made(),
-            &made.memory,
-            &made.kv,
-            self.film.layers,
-            halves,
-            made.other,
-        );
+        let sample = Sample::new(self.film.made(), &made.memory, &made.kv, halves, made.other);
         let own = made
             .memory
             .device_bytes

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use longtake::codec::KvPair;
+use longtake::codec::{FineLayers, KvPair};
 use longtake::dump;
 use longtake::ops::KvFormat;
 
@@ -16,6 +16,13 @@ pub(in crate::cli) struct PairName(KvPair);
 impl PairName {
     pub(super) fn pair(&self) -> &KvPair {
         &self.0
+    }
+
+    /// The same with finer codes in the layers that it names, of `n_layers`.
+    pub(super) fn for_layers(&self, n_layers: u32) -> Result<PairName, String> {
+        self.0
+            .for_model(&FineLayers::default(), n_layers)
+            .map(PairName)
     }
 }
 

@@ -78,6 +78,15 @@ impl Bench<'_> {
         }
         let dump = self.open(&args.file)?;
         let span = span_tokens(args, &dump)?;
+        let pairs = with_fine_layers(&pairs, &dump)?;
+        if let Some(name) = pairs.iter().find(|name| name.pair().has_fine())
+            && args.export.is_some()
+        {
+            return Err(Fault::Usage(format!(
+                "--export: one file holds layers of one coding, {name} has two: leave fine= out"
+            ))
+            .into());
+        }
         for name in &pairs {
             for layer in dump.layers() {
                 fits(name.pair(), layer)?;
@@ -100,7 +109,8 @@ impl Bench<'_> {
                 if self.stop.is_asked() {
                     return Err(Fault::NotMeasured.into());
                 }
-                let coded = CodedLayer::encode(&device, name.pair(), &values, &cuts)?;
+                let pair = name.pair().layer(layer.names.layer);
+                let coded = CodedLayer::encode(&device, &pair, &values, &cuts)?;
                 let m = Measured::of(
                     &device,
                     &coded,
@@ -405,6 +415,18 @@ fn row(name: &PairName) -> SettingRow {
     }
 }
 
+/// Settings whose finer layers are those that they name themselves: a dump does not know its model's.
+fn with_fine_layers(pairs: &[PairName], dump: &Dump) -> Result<Vec<PairName>, Fault> {
+    let last = dump.layers().iter().map(|l| l.names.layer).max();
+    let n_layers = last.map_or(0, |n| {
+        u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1)
+    });
+    let pairs = pairs.iter().map(|name| name.for_layers(n_layers));
+    pairs
+        .collect::<Result<_, _>>()
+        .map_err(|why| Fault::Usage(format!("--kv: {why}")))
+}
+
 /// Tokens of a span.
 fn span_tokens(args: &KvFileArgs, dump: &Dump) -> Result<usize, Fault> {
     let head = dump.head();
@@ -440,8 +462,8 @@ fn check_room(pair: &KvPair, layer: &LayerInfo, span: usize, device: &Device) ->
         tokens: span.min(layer.shape.tokens),
         ..layer.shape
     };
-    let words = pair.k.layout(shape).words.max(pair.v.layout(shape).words);
-    let bytes = 4 * words.max(shape.tokens * shape.head_dim) as u64;
+    let words = pair.codecs().map(|codec| codec.layout(shape).words);
+    let bytes = 4 * words.max().unwrap_or(0).max(shape.tokens * shape.head_dim) as u64;
     match bytes <= limit {
         true => Ok(()),
         false => Err(Fault::Usage(format!(

@@ -213,7 +213,19 @@ impl DitConfig {
                 });
             }
         }
-        Ok(())
+        self.check_fine_layers()
+    }
+
+    fn check_fine_layers(&self) -> Result<(), Error> {
+        let mut layers = self.kv_fine.k.iter().chain(&self.kv_fine.v);
+        match layers.find(|layer| **layer >= self.layers) {
+            Some(layer) => Err(Error::Number {
+                field: "kv_fine",
+                found: f64::from(*layer),
+                expected: "layers of the model, counted from 0",
+            }),
+            None => Ok(()),
+        }
     }
 
     /// `pose_dim`, `text_dim` and `text_len`; 1 for those this network does not have.

@@ -6,6 +6,7 @@ use super::check::Error;
 use super::{
     Cross, DitConfig, Family, FrameCondition, Prediction, RopeConfig, SamplerConfig, TimeConfig,
 };
+use crate::codec::FineLayers;
 
 /// `config.json` beside the demo world's weights.
 #[derive(Deserialize)]
@@ -15,6 +16,8 @@ struct TinyFile {
     sampler_ts: Vec<f32>,
     noise_scale: f32,
     fps: u32,
+    #[serde(default)]
+    kv_fine: FineLayers,
 }
 
 /// An entry we do not know could change what the network computes, so it is refused.
@@ -70,6 +73,7 @@ pub(super) fn tiny(text: &str) -> Result<DitConfig, Error> {
         sampler_ts,
         noise_scale,
         fps,
+        kv_fine,
     } = parse(text)?;
     let config = DitConfig {
         family: Family::Tiny,
@@ -101,6 +105,7 @@ pub(super) fn tiny(text: &str) -> Result<DitConfig, Error> {
         cell_px: 1,
         cell_frames: 1,
         fps,
+        kv_fine,
     };
     config.check()?;
     Ok(config)

@@ -581,6 +581,11 @@ fn files_that_hold_no_keys_and_values_are_refused_by_name() {
         ("ok --kv f16", "neither"),
         ("ok --kv int2,int2", "twice"),
         ("ok --kv qvg-int2:block=8", "blocks of 8"),
+        ("ok --kv int2:fine=99", "there are layers 0 to"),
+        (
+            "ok --kv int2:fine=0 --export p.safetensors",
+            "of one coding",
+        ),
         ("ok --layers 4", "no layer 4"),
         ("ok --layers x", "0,3-5"),
         ("ok --span 0", "whole number"),

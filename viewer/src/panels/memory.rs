@@ -444,7 +444,7 @@ fn layers(ui: &mut Ui, s: &mut State) {
                 });
             };
             ui.label(
-                RichText::new(format!("one of {} layers", s.film.layers))
+                RichText::new(format!("all {} layers", s.film.layers))
                     .small()
                     .color(t.weak),
             );
@@ -519,12 +519,13 @@ fn errors(ui: &mut Ui, s: &State, kv: &longtake::cache::KvFigures) {
             ui.end_row();
             for layer in 0..s.film.layers as usize {
                 ui.label(layer.to_string());
-                for (i, tensor) in [&kv.k, &kv.v].into_iter().enumerate() {
+                let bytes = kv.layers.get(layer).map_or([0; 2], |l| l.bytes);
+                for (i, bytes) in bytes.into_iter().enumerate() {
                     let error = errors.and_then(|e| e.by_layer.get(layer));
                     let error = error.map_or(say::UNKNOWN.to_owned(), |e| {
                         format!("{:.2} %", 100.0 * e[i])
                     });
-                    right(ui, say::bytes(tensor.coded.total()), true);
+                    right(ui, say::bytes(bytes), true);
                     right(ui, error, true);
                 }
                 ui.end_row();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use longtake::cache::{Held, KvFigures};
+use longtake::cache::{Held, KvFigures, LayerFigures};
 use longtake::rollout::event::{Event, LoadStage, MemoryUse, Offload};
 use longtake::rollout::{Drift, Look};
 use longtake::world::{Action, Pose, SeedFilm};
@@ -250,26 +250,31 @@ fn figures(held: &[Held]) -> KvFigures {
             Some([bits, _]) => {
                 kv.coded_frames += n;
                 for t in [&mut kv.k, &mut kv.v] {
-                    let codes = n * FRAME / LAYERS / 2 * u64::from(bits) / 16;
+                    let codes = n * FRAME / 2 * u64::from(bits) / 16;
                     t.coded.codes += codes;
                     if bits < 16 {
-                        t.coded.scales += n * FRAME / LAYERS / 2 / 128;
-                        t.coded.centroids += n * 64;
+                        t.coded.scales += n * FRAME / 2 / 128;
+                        t.coded.centroids += LAYERS * n * 64;
                     }
                 }
             }
         }
     }
-    kv.coded_bytes = LAYERS * (kv.k.coded.total() + kv.v.coded.total());
+    kv.coded_bytes = kv.k.coded.total() + kv.v.coded.total();
     kv.unused_bytes = 4 * FRAME;
     kv.half_bytes = (kv.exact_frames + kv.coded_frames) * FRAME;
     let resident = (kv.exact_bytes + kv.coded_bytes) as f64;
     kv.ratio = kv.half_bytes as f64 / resident;
     kv.bits_per_element = 16.0 / kv.ratio;
     for t in [&mut kv.k, &mut kv.v] {
-        t.ratio = (kv.coded_frames * FRAME / LAYERS / 2) as f64 / t.coded.total().max(1) as f64;
+        t.ratio = (kv.coded_frames * FRAME / 2) as f64 / t.coded.total().max(1) as f64;
         t.bits_per_element = 16.0 / t.ratio;
     }
+    let layer = LayerFigures {
+        bytes: [&kv.k, &kv.v].map(|t| t.coded.total() / LAYERS),
+        bits_per_element: [&kv.k, &kv.v].map(|t| t.bits_per_element),
+    };
+    kv.layers = vec![layer; LAYERS as usize];
     kv.spans_coded = kv.coded_frames / SPAN as u64;
     kv.encode_ms_per_span = 16.0;
     kv
@@ -411,8 +416,8 @@ pub fn text_running(chunks: usize) -> State {
             ..KvFigures::default()
         };
         for t in [&mut kv.k, &mut kv.v] {
-            t.coded.codes = coded * LATENT / 4 / 2 / 30;
-            t.coded.scales = coded * LATENT / 64 / 2 / 30;
+            t.coded.codes = coded * LATENT / 4 / 2;
+            t.coded.scales = coded * LATENT / 64 / 2;
         }
         kv.ratio = kv.half_bytes as f64 / (kv.exact_bytes + kv.coded_bytes) as f64;
         kv.bits_per_element = 16.0 / kv.ratio;
