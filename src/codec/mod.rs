@@ -206,27 +206,27 @@ impl KvPair {
         })
     }
 
-    /// The codec of K, or of V, in a layer.
-    pub fn codec(&self, layer: usize, is_v: bool) -> &dyn KvCodec {
+    fn own(&self, layer: usize, is_v: bool) -> &Arc<dyn KvCodec> {
         let own = self.fine[usize::from(is_v)]
             .iter()
             .find(|(at, _)| *at == layer);
         match (own, is_v) {
-            (Some((_, codec)), _) => &**codec,
-            (None, false) => &*self.k,
-            (None, true) => &*self.v,
+            (Some((_, codec)), _) => codec,
+            (None, false) => &self.k,
+            (None, true) => &self.v,
         }
+    }
+
+    /// The codec of K, or of V, in a layer.
+    pub fn codec(&self, layer: usize, is_v: bool) -> &dyn KvCodec {
+        &**self.own(layer, is_v)
     }
 
     /// The codecs of one layer, for whoever takes layers one by one.
     pub fn layer(&self, layer: usize) -> KvPair {
-        let of = |own: &[(usize, Arc<dyn KvCodec>)], usual: &Arc<dyn KvCodec>| {
-            let own = own.iter().find(|(at, _)| *at == layer);
-            own.map_or(usual, |(_, codec)| codec).clone()
-        };
         KvPair {
-            k: of(&self.fine[0], &self.k),
-            v: of(&self.fine[1], &self.v),
+            k: self.own(layer, false).clone(),
+            v: self.own(layer, true).clone(),
             fine: Default::default(),
             ..self.clone()
         }
