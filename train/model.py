@@ -337,13 +337,4 @@ def load(folder):
 
 def settings(config):
     """What `config.json` holds for a network trained here."""
-    return dict(
-        model=asdict(config),
-        theta=THETA,
-        sampler_ts=[1.0, 0.5, 0.0],
-        noise_scale=0.4,
-        world="rooms",
-        fps=8,
-        # What sensitivity.py says of every network trained so far.
-        kv_fine=dict(k=[], v=[0]),
-    )
+    return dict(model=asdict(config), theta=THETA, sampler_ts=[1.0, 0.5, 0.0], noise_scale=0.4, world="rooms", fps=8)

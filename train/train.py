@@ -91,11 +91,13 @@ class Run:
         kept = self.out / "state.pt"
         state = torch.load(kept, map_location=self.device, weights_only=False) if kept.exists() else None
         if state:
-            model = Model(Config(**state["settings"]["model"]))
+            self.settings = state["settings"]
+            model = Model(Config(**self.settings["model"]))
         elif args.init:
-            model, _ = load(args.init)
+            model, self.settings = load(args.init)
         else:
             model = Model(Config(dim=args.dim, layers=args.layers, heads=args.dim // 64, ffn_dim=args.ffn))
+            self.settings = settings(model.config)
             start.recall(model)
         self.model = model.to(self.device).train()
         self.optimiser, self.average = Optimiser(self.model), Average(self.model)
@@ -112,7 +114,7 @@ class Run:
 
     def save(self):
         state = dict(
-            settings=settings(self.model.config),
+            settings=self.settings,
             model=self.model.state_dict(),
             optimiser=self.optimiser.state_dict(),
             average=self.average.state_dict(),
