@@ -232,27 +232,16 @@ impl Spans {
         let shape = self.plan.shape(&self.cache, self.plan.span_frames());
         let pair = self.setting();
         let mut kernels = vec![span_gather_kernel(self.cache.format)];
-        let mut seen = Vec::new();
+        // Most layers want the same; what is compiled is not compiled again.
         for [k, v] in pair.layouts(shape, self.cache.n_layers) {
-            if !seen.contains(&(k.coding, v.coding)) {
-                seen.push((k.coding, v.coding));
-                let rows = Rows::Coded {
-                    k,
-                    v,
-                    bias: pair.bias,
-                };
-                kernels.push(attention_plan(
-                    device.caps(),
-                    self.cache.split,
-                    &rows,
-                    n_queries,
-                ));
-            }
+            let bias = pair.bias;
+            let rows = Rows::Coded { k, v, bias };
+            let caps = device.caps();
+            kernels.push(attention_plan(caps, self.cache.split, &rows, n_queries));
         }
-        kernels.extend(
-            pair.codecs()
-                .flat_map(|codec| codec.kernels(shape.head_dim)),
-        );
+        for codec in pair.codecs() {
+            kernels.extend(codec.kernels(shape.head_dim));
+        }
         device.foresee(kernels);
     }
 

@@ -188,7 +188,8 @@ pub(super) mod tests {
                 "dim": 256, "layers": 6, "heads": 4, "ffn_dim": 768, "freq_dim": 256,
                 "height": 48, "width": 64, "patch": 8, "pose_dim": 42, "eps": 1e-6
             },
-            "theta": 10000.0, "sampler_ts": [1.0, 0.5, 0.0], "world": "rooms", "fps": 8, "noise_scale": 0.4
+            "theta": 10000.0, "sampler_ts": [1.0, 0.5, 0.0], "world": "rooms", "fps": 8, "noise_scale": 0.4,
+            "kv_fine": {"v": [0]}
         })
     }
 
@@ -247,6 +248,7 @@ pub(super) mod tests {
             }
         );
         assert_eq!(config.kv_bytes_per_frame(), 48 * 256 * 4 * 6);
+        assert_eq!((config.kv_fine.k.len(), &config.kv_fine.v), (0, &vec![0]));
     }
 
     #[test]
@@ -368,6 +370,8 @@ pub(super) mod tests {
     #[test]
     fn numbers_and_forms_that_cannot_be_are_refused() {
         for (pointer, value, said) in [
+            ("/kv_fine", json!({"v": [0, 9]}), "kv_fine is 9"),
+            ("/kv_fine", json!({"q": [0]}), "unknown field"),
             ("/model/eps", json!(0), "eps is 0"),
             ("/model/eps", json!(1e300), "eps is inf"),
             ("/theta", json!(1), "theta is 1"),
