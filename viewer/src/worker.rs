@@ -434,6 +434,8 @@ impl Engine {
             Command::Bits(widths) => {
                 if let Some(run) = &mut self.run {
                     run.set_bits(widths)?;
+                    // What is turned holds on the way ahead too.
+                    run.lead.iter_mut().for_each(|(_, ahead)| *ahead = widths);
                     self.out.send(Message::Bits(widths, run.path.len()));
                 }
                 if let Some(text) = &mut self.text {

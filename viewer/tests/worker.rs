@@ -176,6 +176,26 @@ fn a_key_shows_within_two_chunks() {
 }
 
 #[test]
+fn turned_bits_hold_on_the_planned_way() {
+    let Some((worker, messages)) = start() else {
+        return;
+    };
+    let camera = longtake::world::camera::parse("right-2,w,left-5").unwrap();
+    assert!(worker.send(Command::Start(Job { camera, ..job(8) })));
+    made(&messages);
+    worker.send(Command::Bits(Widths::both(Width::Two)));
+    let mut turned = Vec::new();
+    while let Some(widths) = next(&messages, |m| match m {
+        Message::Bits(widths, _) => Some(Some(widths)),
+        Message::Finished => Some(None),
+        _ => None,
+    }) {
+        turned.push(widths);
+    }
+    assert_eq!(turned, [Widths::both(Width::Two)]);
+}
+
+#[test]
 fn settings_that_do_not_go_together_are_told_and_the_worker_lives() {
     let Some((worker, messages)) = start() else {
         return;
