@@ -9,6 +9,8 @@ mod tensors;
 
 pub use check::Error;
 
+use serde::Deserialize;
+
 use crate::codec::FineLayers;
 
 /// Which published network a config describes. Picks names and texts, never mathematics.
@@ -107,6 +109,8 @@ pub enum SamplerConfig {
         ts: Vec<f32>,
         /// Standard deviation of the noise that sampling starts from.
         noise_scale: f32,
+        /// What holds in place of `ts` for frames at a pose that no frame in attention's reach was made at.
+        new_pose: Option<NewPose>,
     },
     /// For each step: `x0 = x - sigma * model(x, t)`, then fresh noise at the next step's sigma; the last x0 is the result.
     Renoise {
@@ -123,8 +127,21 @@ pub enum SamplerConfig {
     },
 }
 
+/// How a frame is sampled that cannot be recalled and must be made up: in more passes, some of whose noise is drawn anew.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPose {
+    /// Noise shares, as those of [`SamplerConfig::EulerClean`].
+    pub ts: Vec<f32>,
+    /// Share of the standard deviation of what noise is left after a pass that is drawn anew, 0...1; the rest is what the pass
+    /// left.
+    #[serde(default)]
+    pub fresh_noise: f32,
+}
+
 impl SamplerConfig {
-    /// Denoising passes of a chunk, without the one that writes its K and V; the first chunk may have others.
+    /// Denoising passes of a chunk, without the one that writes its K and V; the first chunk may have others, and so may chunks
+    /// at new poses.
     #[must_use]
     pub fn n_passes(&self) -> usize {
         match self {
@@ -187,8 +204,8 @@ impl DitConfig {
     /// The demo world's model, from the `config.json` beside its weights.
     ///
     /// `model` holds `dim layers heads ffn_dim freq_dim height width patch pose_dim eps`, all needed, sizes in pixels;
-    /// beside it stand `theta`, `sampler_ts`, `noise_scale` and `fps`, and perhaps `kv_fine` with lists of layers `k` and `v`.
-    /// Other entries there are not for us.
+    /// beside it stand `theta`, `sampler_ts`, `noise_scale` and `fps`, and perhaps `new_pose` with `ts`, as `sampler_ts`, and
+    /// `fresh_noise`, and `kv_fine` with lists of layers `k` and `v`. Other entries there are not for us.
     ///
     /// # Errors
     /// When the text is no such file, or [`DitConfig::check`] refuses its sizes.

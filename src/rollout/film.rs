@@ -145,6 +145,20 @@ impl Film {
         }
     }
 
+    /// Whether the pose of frame `at` to make is new: none of the frames that it attends to, the film's first `sink` and the rest
+    /// of a `window` that it is the last one of, was at the same one. A film without a way has none.
+    pub(super) fn is_new(&self, at: usize, window: Option<usize>, sink: usize) -> bool {
+        let Film::Walk(walk) = self else {
+            return false;
+        };
+        let before = walk.given_poses.len() + at;
+        let first = window.map_or(0, |w| (before + 1 + sink).saturating_sub(w));
+        let way = walk.given_poses.iter().chain(&walk.poses).take(before);
+        way.enumerate()
+            .filter(|(i, _)| *i < sink || first <= *i)
+            .all(|(_, pose)| *pose != walk.poses[at])
+    }
+
     /// Pose features of a given frame.
     pub(super) fn given_pose(&self, at: usize) -> Vec<f32> {
         match self {
@@ -299,6 +313,26 @@ mod tests {
     fn the_first_prompt_has_nothing_to_come_from() {
         let script = Script::new(&[turn(0, 5, &[1.0]), turn(1, 0, &[2.0])], 10, 30);
         assert_eq!(cues(&script), [(0, vec![1.0]), (1, vec![2.0])]);
+    }
+
+    #[test]
+    fn a_pose_is_new_when_no_frame_in_reach_was_there() {
+        let at = |x: i32| Pose { x, y: 0, k: 0 };
+        let walk = Walk {
+            given: Vec::new(),
+            given_poses: [0, 1, 2].map(at).to_vec(),
+            poses: [1, 3, 0, 3].map(at).to_vec(),
+        };
+        let film = Film::from(walk);
+        let new = |window, sink| [0, 1, 2, 3].map(|i| film.is_new(i, window, sink));
+        assert_eq!(new(None, 0), [false, true, false, false]);
+        // The last one sees itself and the two before.
+        assert_eq!(new(Some(3), 0), [false, true, true, false]);
+        assert_eq!(new(Some(2), 0), [true, true, true, true]);
+        // The sink holds the first frame, where the third one was.
+        assert_eq!(new(Some(3), 1), [true, true, false, true]);
+        assert_eq!(new(Some(99), 1), new(None, 0));
+        assert!(!Film::from(Script::one(vec![0.0], 1)).is_new(0, None, 0));
     }
 
     #[test]

@@ -65,8 +65,8 @@ pub(super) struct Plan {
     tier: String,
     given_frames: u32,
     fps: u32,
-    window: Option<u32>,
-    sink: u32,
+    pub(super) window: Option<u32>,
+    pub(super) sink: u32,
     /// What makes pictures, in as many bands as memory asks for.
     pub(super) decoder: DecoderNeeds,
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::schedule::{Schedule, Update};
+use super::schedule::{Schedule, Step, Update};
 use crate::cache::{CacheError, KvCache, Policy, Sink, SpansPlan, Window};
 use crate::decode::Pictures;
 use crate::gpu::{Device, Error as GpuError};
@@ -169,26 +169,24 @@ impl Sampler {
         )?)
     }
 
-    /// Denoising pass `step` of the chunk, counted in [`Schedule::steps_from`] its first frame. `noise` gives standard normal values `[frame, channel, y, x]` if the schedule
-    /// adds some after this pass.
+    /// One denoising pass of the chunk, out of [`Schedule::steps_of`] it. `noise` gives standard normal values
+    /// `[frame, channel, y, x]` if some are added after this pass.
     ///
     /// # Errors
     /// The device failed.
     pub fn denoise(
         &mut self,
-        step: usize,
+        step: Step,
         frames: Range<i64>,
         poses: &[f32],
         noise: &mut dyn FnMut() -> Vec<f32>,
         tape: &mut Tape<'_>,
     ) -> Result<(), SamplerError> {
-        let steps = self.schedule.steps_from(frames.start);
-        let (s, is_last) = (steps[step], step + 1 == steps.len());
         let n_frames = frames.clone().count();
         self.pass(
             &Pass {
                 frames,
-                timestep: s.timestep,
+                timestep: step.timestep,
                 poses,
                 kv_only: false,
             },
@@ -197,11 +195,16 @@ impl Sampler {
         let mut rec = self.device.recorder();
         rec.stage("sampler");
         let (x, y) = (&self.act.latents, &self.act.output);
-        match s.update {
-            Update::Clean { keep } => match self.schedule.limit {
-                Some(limit) if is_last => mix_limited(&mut rec, x, y, keep, 1.0 - keep, limit),
-                _ => mix(&mut rec, x, y, keep, 1.0 - keep),
-            },
+        match step.update {
+            Update::Clean { keep, take, fresh } => {
+                let is_last = keep == 0.0 && fresh == 0.0;
+                let limit = self.schedule.limit.filter(|_| is_last);
+                mix_limited(&mut rec, x, y, keep, take, limit.unwrap_or(f32::MAX));
+                if 0.0 < fresh {
+                    self.device.write(&self.act.noise, 0, &noise());
+                    mix(&mut rec, x, &self.act.noise, 1.0, fresh);
+                }
+            }
             Update::Velocity { sigma, renoise } => {
                 mix(&mut rec, x, y, 1.0, -sigma);
                 rec = tape.cut(&self.device, rec, |t| {

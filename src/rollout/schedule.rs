@@ -80,10 +80,15 @@ pub enum Update {
         /// Noise share of the next pass.
         renoise: Option<f32>,
     },
-    /// The output is x0: `x = keep x + (1 - keep) x0`, an Euler step.
+    /// The output is x0: `x = keep x + take x0`, an Euler step, then fresh noise where there is some.
     Clean {
-        /// Ratio of the next noise share to this one.
+        /// Share of what went in; without fresh noise the ratio of the next noise share to this one. If both are 0, this was the last
+        /// pass.
         keep: f32,
+        /// Share of the output.
+        take: f32,
+        /// Standard deviation of fresh noise.
+        fresh: f32,
     },
 }
 
@@ -103,6 +108,8 @@ pub struct Schedule {
     pub steps: Vec<Step>,
     /// Those of the chunk that begins the film, where they are others.
     pub first_chunk: Option<Vec<Step>>,
+    /// Those of a chunk at a pose that nothing in attention's reach was made at, where they are others.
+    pub new_pose: Option<Vec<Step>>,
     /// Standard deviation of the starting noise.
     pub noise_scale: f32,
     /// Timestep told in the cache pass.
@@ -112,30 +119,54 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Denoising passes of the chunk that begins with latent frame `first`.
+    /// Denoising passes of the chunk that begins with latent frame `first`, whose pose is new to the film or not.
     ///
-    /// Source: Causal-Forcing, `denoising_step_list_first_chunk`: its own list for the film's first frame.
+    /// Source: Causal-Forcing, `denoising_step_list_first_chunk`: its own list for the film's first frame. New poses: what was seen
+    /// needs few passes to be recalled, and what was not needs many to be made up.
     #[must_use]
-    pub fn steps_from(&self, first: i64) -> &[Step] {
-        match &self.first_chunk {
-            Some(steps) if first == 0 => steps,
+    pub fn steps_of(&self, first: i64, is_new: bool) -> &[Step] {
+        match (&self.first_chunk, &self.new_pose) {
+            (Some(steps), _) if first == 0 => steps,
+            (_, Some(steps)) if is_new => steps,
             _ => &self.steps,
         }
     }
 
-    /// The model's own schedule, or an Euler one with `steps` equal steps where the model can take it.
+    /// The model's own schedule, or an Euler one with `steps` equal steps for all chunks, where the model can take it. As many
+    /// steps as the model has are the model's own.
     ///
     /// # Errors
     /// A step count this model was not distilled for; the message names the legal ones.
     pub fn new(config: &DitConfig, steps: Option<u32>) -> Result<Schedule, String> {
         match &config.sampler {
-            SamplerConfig::EulerClean { ts, noise_scale } => {
-                let ts = match steps {
-                    None => ts.clone(),
-                    Some(n @ 1..=1000) => (0..=n).map(|i| 1.0 - i as f32 / n as f32).collect(),
-                    Some(n) => return Err(format!("--steps {n} is not between 1 and 1000")),
+            SamplerConfig::EulerClean {
+                ts,
+                noise_scale,
+                new_pose,
+            } => {
+                let own = config.sampler.n_passes();
+                let equal: Vec<f32>;
+                let (ts, new_pose) = match steps {
+                    Some(n) if n as usize != own => {
+                        if !(1..=1000).contains(&n) {
+                            return Err(format!("--steps {n} is not between 1 and 1000"));
+                        }
+                        equal = (0..=n).map(|i| 1.0 - i as f32 / n as f32).collect();
+                        (&equal, None)
+                    }
+                    _ => (ts, new_pose.as_ref()),
                 };
-                Ok(Schedule::euler(&ts, *noise_scale, config.time.scale as f32))
+                let steps = |ts: &Vec<f32>, fresh: f32| {
+                    euler(ts, config.time.scale as f32, fresh, *noise_scale)
+                };
+                Ok(Schedule {
+                    steps: steps(ts, 0.0),
+                    first_chunk: None,
+                    new_pose: new_pose.map(|new| steps(&new.ts, new.fresh_noise)),
+                    noise_scale: *noise_scale,
+                    context_timestep: 0.0,
+                    limit: Some(1.0),
+                })
             }
             SamplerConfig::Renoise {
                 steps: listed,
@@ -158,20 +189,6 @@ impl Schedule {
                     Ok(Schedule::renoise(listed, first, *warp, *shift, *context_t))
                 }
             },
-        }
-    }
-
-    fn euler(ts: &[f32], noise_scale: f32, time_scale: f32) -> Schedule {
-        let step = |p: &[f32]| Step {
-            timestep: time_scale * p[0],
-            update: Update::Clean { keep: p[1] / p[0] },
-        };
-        Schedule {
-            steps: ts.windows(2).map(step).collect(),
-            first_chunk: None,
-            noise_scale,
-            context_timestep: 0.0,
-            limit: Some(1.0),
         }
     }
 
@@ -201,6 +218,7 @@ impl Schedule {
         Schedule {
             steps: steps(listed),
             first_chunk: first_chunk.map(steps),
+            new_pose: None,
             noise_scale: 1.0,
             context_timestep: context_t,
             limit: None,
@@ -208,9 +226,29 @@ impl Schedule {
     }
 }
 
+/// The passes between falling noise shares. A frame with the noise share t is `(1 - t) x0 + t n`: from the n that is left after a
+/// pass, the share `fresh` of its standard deviation `noise_scale` is drawn anew.
+fn euler(ts: &[f32], time_scale: f32, fresh: f32, noise_scale: f32) -> Vec<Step> {
+    let step = |p: &[f32]| {
+        let (now, then) = (p[0], p[1]);
+        let keep = then / now * (1.0 - fresh * fresh).sqrt();
+        Step {
+            timestep: time_scale * now,
+            update: Update::Clean {
+                keep,
+                take: (1.0 - then) - keep * (1.0 - now),
+                fresh: then * fresh * noise_scale,
+            },
+        }
+    };
+    ts.windows(2).map(step).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::config::NewPose;
+    use crate::rollout::ModelSource;
 
     #[test]
     fn warped_steps_of_shift_5() {
@@ -231,38 +269,78 @@ mod tests {
     #[test]
     fn the_first_chunk_of_a_film_may_have_its_own_list() {
         let s = Schedule::renoise(&[1000, 500], Some(&[1000, 750, 250]), true, 5.0, 0.0);
-        let of = |first| -> Vec<f32> { s.steps_from(first).iter().map(|s| s.timestep).collect() };
+        let of = |first| -> Vec<f32> {
+            s.steps_of(first, false)
+                .iter()
+                .map(|s| s.timestep)
+                .collect()
+        };
         assert_eq!(of(0).len(), 3);
         assert_eq!(of(1).len(), 2);
         assert!((of(0)[1] - 937.5).abs() < 1e-3 && (of(1)[1] - 833.3333).abs() < 1e-3);
         // The last pass of either list adds no noise.
         for first in [0, 1] {
-            let last = s.steps_from(first).last().unwrap();
+            let last = s.steps_of(first, false).last().unwrap();
             assert!(matches!(
                 last.update,
                 Update::Velocity { renoise: None, .. }
             ));
         }
         let plain = Schedule::renoise(&[1000, 500], None, true, 5.0, 0.0);
-        assert_eq!(plain.steps_from(0), plain.steps_from(3));
+        assert_eq!(plain.steps_of(0, true), plain.steps_of(3, false));
     }
 
     #[test]
     fn euler_ends_at_the_clean_frame() {
-        let s = Schedule::euler(&[1.0, 0.5, 0.0], 0.4, 1000.0);
-        assert_eq!(
-            s.steps[0],
-            Step {
-                timestep: 1000.0,
-                update: Update::Clean { keep: 0.5 }
-            }
-        );
-        assert_eq!(
-            s.steps[1],
-            Step {
-                timestep: 500.0,
-                update: Update::Clean { keep: 0.0 }
-            }
-        );
+        let step = |timestep, keep, take, fresh| Step {
+            timestep,
+            update: Update::Clean { keep, take, fresh },
+        };
+        let passes = euler(&[1.0, 0.5, 0.0], 1000.0, 0.0, 0.4);
+        let last = step(500.0, 0.0, 1.0, 0.0);
+        assert_eq!(passes, [step(1000.0, 0.5, 0.5, 0.0), last]);
+        // Where all noise is new, nothing of what went in is left.
+        let passes = euler(&[1.0, 0.5, 0.0], 1000.0, 1.0, 0.4);
+        assert_eq!(passes, [step(1000.0, 0.0, 0.5, 0.2), last]);
+    }
+
+    #[test]
+    fn fresh_noise_leaves_the_noise_share_as_it_is() {
+        let (now, then, scale) = (0.8f32, 0.5, 0.4);
+        let [step] = euler(&[now, then], 1000.0, 0.6, scale)[..] else {
+            panic!("one pass")
+        };
+        let Update::Clean { keep, take, fresh } = step.update else {
+            panic!("an Euler step")
+        };
+        // Of a frame x0 with noise, both known: the share of x0, and the deviation of the noise.
+        assert!((keep * (1.0 - now) + take - (1.0 - then)).abs() < 1e-6);
+        assert!(((keep * now * scale).hypot(fresh) - then * scale).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_new_pose_takes_its_own_list_unless_another_number_of_steps_is_asked_for() {
+        let mut config = ModelSource::rooms().unwrap().config;
+        config.sampler = SamplerConfig::EulerClean {
+            ts: vec![1.0, 0.4, 0.0],
+            noise_scale: 0.4,
+            new_pose: Some(NewPose {
+                ts: vec![1.0, 0.9, 0.6, 0.0],
+                fresh_noise: 0.5,
+            }),
+        };
+        let timesteps = |steps, is_new| -> Vec<f32> {
+            let schedule = Schedule::new(&config, steps).unwrap();
+            let passes = schedule.steps_of(9, is_new);
+            passes.iter().map(|s| s.timestep).collect()
+        };
+        for own in [None, Some(2)] {
+            assert_eq!(timesteps(own, false), [1000.0, 400.0]);
+            assert_eq!(timesteps(own, true), [1000.0, 900.0, 600.0]);
+        }
+        for is_new in [false, true] {
+            assert_eq!(timesteps(Some(4), is_new), [1000.0, 750.0, 500.0, 250.0]);
+        }
+        assert!(Schedule::new(&config, Some(0)).is_err());
     }
 }

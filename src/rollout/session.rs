@@ -11,7 +11,7 @@ use super::noise::{self, START};
 use super::plan::{Outline, Plan};
 use super::renewal::Recent;
 use super::sampler::{CacheSetup, Sampler, SamplerError};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Step};
 use super::undo::Past;
 use super::watch::{DriftSummary, Seen, Watch};
 use crate::cache::{
@@ -772,9 +772,8 @@ impl Session {
         let poses = self.film.poses(first, (frames.end - frames.start) as usize);
         // Under the prompt that the chunk was made with.
         self.set_cue(self.chunks - 1)?;
-        let schedule = self.sampler.schedule();
-        let steps = schedule.steps_from(frames.start).len() as u32;
-        let timestep = schedule.context_timestep;
+        let steps = self.steps(first, &frames).len() as u32;
+        let timestep = self.sampler.schedule().context_timestep;
         self.sampler.write_cache(frames, &poses)?;
         self.sampler.wait()?;
         let (chunk, secs) = (self.chunks - 1, t0.elapsed().as_secs_f64());
@@ -806,17 +805,17 @@ impl Session {
         let scale = self.sampler.schedule().noise_scale;
         self.sampler.begin(frames.clone(), &draw(START, scale))?;
         let poses = self.film.poses(first, (frames.end - frames.start) as usize);
-        let steps = self.sampler.schedule().steps_from(frames.start).to_vec();
-        for (step, s) in (0..).zip(&steps) {
+        let steps = self.steps(first, &frames).to_vec();
+        for (pass_index, step) in (0..).zip(&steps) {
             let t0 = Instant::now();
-            let mut again = || draw(START + 1 + step, 1.0);
-            if self.chunks == 0 && step == 0 {
+            let mut again = || draw(START + 1 + pass_index, 1.0);
+            if self.chunks == 0 && pass_index == 0 {
                 let (frames, tape) = (frames.clone(), &mut Tape::blank());
-                let pass = |s: &mut Sampler| s.denoise(0, frames, &poses, &mut again, tape);
+                let pass = |s: &mut Sampler| s.denoise(*step, frames, &poses, &mut again, tape);
                 self.compile(on, pass)?;
             }
             self.sampler.denoise(
-                step as usize,
+                *step,
                 frames.clone(),
                 &poses,
                 &mut again,
@@ -826,13 +825,23 @@ impl Session {
             on(Event::PassDone {
                 kind: PassKind::Denoise,
                 chunk: self.chunks,
-                pass: step,
+                pass: pass_index,
                 passes: steps.len() as u32 + 1,
-                timestep: s.timestep,
+                timestep: step.timestep,
                 secs: t0.elapsed().as_secs_f64(),
             });
         }
         Ok(())
+    }
+
+    /// Denoising passes of the chunk of `frames`, the first of them frame `first` to make.
+    fn steps(&self, first: usize, frames: &Range<i64>) -> &[Step] {
+        let (window, sink) = (
+            self.plan.window.map(|w| w as usize),
+            self.plan.sink as usize,
+        );
+        let is_new = self.film.is_new(first, window, sink);
+        self.sampler.schedule().steps_of(frames.start, is_new)
     }
 
     /// Sets the prompt of a chunk; whether it was not set yet.

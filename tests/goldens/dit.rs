@@ -241,7 +241,7 @@ impl Rollout<'_> {
             };
             let mut log = recorded(|tape| {
                 self.sampler
-                    .denoise(s, frames.clone(), &[], &mut || renoise.clone(), tape)
+                    .denoise(*step, frames.clone(), &[], &mut || renoise.clone(), tape)
                     .unwrap();
             });
             log.extend(context.clone());

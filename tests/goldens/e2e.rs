@@ -47,19 +47,19 @@ pub fn run(
     let setup = CacheSetup::exact(storage.kv, n_frames, Window::default());
     let mut sampler = Sampler::new(device, dit, schedule, chunk, &setup).unwrap();
     sampler.set_text(&embeds, &mut Tape::blank()).unwrap();
-    let n_steps = sampler.schedule().steps.len();
+    let steps = sampler.schedule().steps.clone();
     let mut latents = Vec::new();
     for (c, noise) in noise.chunks(chunk * one).enumerate() {
         let frames = (c * chunk) as i64..((c + 1) * chunk) as i64;
         sampler.begin(frames.clone(), noise).unwrap();
-        for step in 0..n_steps {
-            let renoise = match step + 1 < n_steps {
-                true => check.reals(&format!("c{c}.s{step}.renoise"))?,
+        for (s, step) in steps.iter().enumerate() {
+            let renoise = match s + 1 < steps.len() {
+                true => check.reals(&format!("c{c}.s{s}.renoise"))?,
                 false => Vec::new(),
             };
             let mut again = || renoise.clone();
             sampler
-                .denoise(step, frames.clone(), &[], &mut again, &mut Tape::blank())
+                .denoise(*step, frames.clone(), &[], &mut again, &mut Tape::blank())
                 .unwrap();
         }
         latents.extend(sampler.latents(chunk).unwrap());

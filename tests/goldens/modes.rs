@@ -402,7 +402,11 @@ impl Film<'_> {
     ) -> Option<Vec<f32>> {
         let n = (frames.end - frames.start) as usize;
         self.sampler.begin(frames.clone(), noise).unwrap();
-        let steps = self.sampler.schedule().steps_from(frames.start).to_vec();
+        let steps = self
+            .sampler
+            .schedule()
+            .steps_of(frames.start, false)
+            .to_vec();
         let timesteps: Vec<f32> = steps.iter().map(|s| s.timestep).collect();
         if self.check.has(&self.name("denoise_t")) {
             self.check.real(&self.name("denoise_t"), &timesteps);
@@ -426,7 +430,7 @@ impl Film<'_> {
             let mut again = || renoise.clone();
             self.sampler
                 .denoise(
-                    s,
+                    *step,
                     frames.clone(),
                     &[],
                     &mut again,

@@ -207,21 +207,17 @@ impl Film<'_> {
                 let x = self.sampler.latents(1).unwrap();
                 let (poses, mut none) = (self.poses[at].clone(), Vec::new);
                 self.sampler
-                    .denoise(s, id.clone(), &poses, &mut none, &mut Tape::blank())
+                    .denoise(*step, id.clone(), &poses, &mut none, &mut Tape::blank())
                     .unwrap();
                 let y = self.sampler.output(1).unwrap();
                 // Recorded before the last step's cut to the limit.
-                let Update::Clean { keep } = step.update else {
+                let Update::Clean { keep, take, .. } = step.update else {
                     panic!("an Euler step")
                 };
                 let name = format!("x_{i}_step{}", s + 1);
                 let last = s + 1 == steps.len();
                 let x = match last {
-                    true => x
-                        .iter()
-                        .zip(&y)
-                        .map(|(x, y)| keep * x + (1.0 - keep) * y)
-                        .collect(),
+                    true => x.iter().zip(&y).map(|(x, y)| keep * x + take * y).collect(),
                     false => self.sampler.latents(1).unwrap(),
                 };
                 let x = self.pictures_out(&x);

@@ -114,11 +114,12 @@ fn roll(
     let prompt = support::values(3, (text_dim * text_len) as usize);
     sampler.set_text(&prompt, &mut Tape::blank()).unwrap();
     let values = chunk * sampler.frame_values();
+    let passes = sampler.schedule().steps[..steps].to_vec();
     for c in 0..chunks as i64 {
         let frames = c * chunk as i64..(c + 1) * chunk as i64;
         let noise = || support::values(c as u64 + 9, values);
         sampler.begin(frames.clone(), &noise()).unwrap();
-        for step in 0..steps {
+        for step in passes.iter().copied() {
             sampler
                 .denoise(
                     step,

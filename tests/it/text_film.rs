@@ -259,8 +259,9 @@ fn renewed_by_hand(
                 .collect()
         };
         sampler.begin(ids.clone(), &draw(START)).unwrap();
-        for step in 0..sampler.schedule().steps_from(ids.start).len() {
-            let mut again = || draw(START + 1 + step as u32);
+        let steps = sampler.schedule().steps_of(ids.start, false).to_vec();
+        for (i, step) in (0..).zip(steps) {
+            let mut again = || draw(START + 1 + i);
             sampler
                 .denoise(step, ids.clone(), &[], &mut again, tape)
                 .unwrap();

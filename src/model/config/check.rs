@@ -302,19 +302,33 @@ impl SamplerConfig {
     /// The first thing that does not hold, with its value and what was expected.
     pub fn check(&self) -> Result<(), Error> {
         match self {
-            Self::EulerClean { ts, noise_scale } => {
-                let in_range = ts.len() >= 2 && ts.iter().all(|t| (0.0..=1.0).contains(t));
-                let falls = ts.is_sorted_by(|a, b| b < a) && ts.last() == Some(&0.0);
-                let expected =
-                    "2 to 1000 numbers from at most 1 down to 0, each below the one before";
-                let found = ts.iter().map(|t| f64::from(*t)).collect();
-                schedule("sampler_ts", found, in_range && falls, expected)?;
+            Self::EulerClean {
+                ts,
+                noise_scale,
+                new_pose,
+            } => {
+                let new = new_pose.iter().map(|new| ("new_pose/ts", &new.ts));
+                for (field, ts) in [("sampler_ts", ts)].into_iter().chain(new) {
+                    let in_range = ts.len() >= 2 && ts.iter().all(|t| (0.0..=1.0).contains(t));
+                    let falls = ts.is_sorted_by(|a, b| b < a) && ts.last() == Some(&0.0);
+                    let expected =
+                        "2 to 1000 numbers from at most 1 down to 0, each below the one before";
+                    let found = ts.iter().map(|t| f64::from(*t)).collect();
+                    schedule(field, found, in_range && falls, expected)?;
+                }
                 let noise_scale = f64::from(*noise_scale);
                 number(
                     "noise_scale",
                     noise_scale,
                     0.0 <= noise_scale,
                     "a finite number, 0 or above",
+                )?;
+                let fresh = new_pose.as_ref().map_or(0.0, |new| new.fresh_noise);
+                number(
+                    "new_pose/fresh_noise",
+                    f64::from(fresh),
+                    (0.0..=1.0).contains(&fresh),
+                    "a number in 0 to 1",
                 )
             }
             Self::Renoise {

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::check::Error;
 use super::{
-    Cross, DitConfig, Family, FrameCondition, Prediction, RopeConfig, SamplerConfig, TimeConfig,
+    Cross, DitConfig, Family, FrameCondition, NewPose, Prediction, RopeConfig, SamplerConfig,
+    TimeConfig,
 };
 use crate::codec::FineLayers;
 
@@ -14,6 +15,7 @@ struct TinyFile {
     model: TinyModel,
     theta: f64,
     sampler_ts: Vec<f32>,
+    new_pose: Option<NewPose>,
     noise_scale: f32,
     fps: u32,
     #[serde(default)]
@@ -71,6 +73,7 @@ pub(super) fn tiny(text: &str) -> Result<DitConfig, Error> {
         model,
         theta,
         sampler_ts,
+        new_pose,
         noise_scale,
         fps,
         kv_fine,
@@ -99,6 +102,7 @@ pub(super) fn tiny(text: &str) -> Result<DitConfig, Error> {
         sampler: SamplerConfig::EulerClean {
             ts: sampler_ts,
             noise_scale,
+            new_pose,
         },
         latent_height: model.height,
         latent_width: model.width,
@@ -188,7 +192,7 @@ pub(super) mod tests {
                 "dim": 256, "layers": 6, "heads": 4, "ffn_dim": 768, "freq_dim": 256,
                 "height": 48, "width": 64, "patch": 8, "pose_dim": 42, "eps": 1e-6
             },
-            "theta": 10000.0, "sampler_ts": [1.0, 0.5, 0.0], "world": "rooms", "fps": 8, "noise_scale": 0.4,
+            "theta": 10000.0, "sampler_ts": [1.0, 0.5, 0.0], "new_pose": {"ts": [1.0, 0.9, 0.0], "fresh_noise": 0.5}, "world": "rooms", "fps": 8, "noise_scale": 0.4,
             "kv_fine": {"v": [0]}
         })
     }
@@ -244,7 +248,11 @@ pub(super) mod tests {
             config.sampler,
             SamplerConfig::EulerClean {
                 ts: vec![1.0, 0.5, 0.0],
-                noise_scale: 0.4
+                noise_scale: 0.4,
+                new_pose: Some(NewPose {
+                    ts: vec![1.0, 0.9, 0.0],
+                    fresh_noise: 0.5
+                })
             }
         );
         assert_eq!(config.kv_bytes_per_frame(), 48 * 256 * 4 * 6);
@@ -419,29 +427,26 @@ pub(super) mod tests {
 
     #[test]
     fn schedules_that_do_not_fall_to_the_end_are_refused() {
-        for ts in [
-            "[]",
-            "[0]",
-            "[1]",
-            "[1,0.5]",
-            "[1,1,0]",
-            "[0.5,1,0]",
-            "[1,0,0]",
-            "[1.5,0]",
-            "[1,-0.5]",
-            "[1e99,0]",
-        ] {
+        for (field, ts) in ["sampler_ts", "new_pose/ts"].into_iter().flat_map(|field| {
+            [
+                "[]",
+                "[0]",
+                "[1]",
+                "[1,0.5]",
+                "[1,1,0]",
+                "[0.5,1,0]",
+                "[1,0,0]",
+                "[1.5,0]",
+                "[1,-0.5]",
+                "[1e99,0]",
+            ]
+            .map(|ts| (field, ts))
+        }) {
             let ts: Value = serde_json::from_str(ts).unwrap();
-            let found = DitConfig::from_tiny_json(&with(tiny_file(), "/sampler_ts", &ts));
+            let found = DitConfig::from_tiny_json(&with(tiny_file(), &format!("/{field}"), &ts));
             assert!(
-                matches!(
-                    found,
-                    Err(Error::Schedule {
-                        field: "sampler_ts",
-                        ..
-                    })
-                ),
-                "{ts}"
+                matches!(&found, Err(Error::Schedule { field: named, .. }) if *named == field),
+                "{field} {ts}"
             );
         }
         assert!(
