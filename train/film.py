@@ -14,12 +14,17 @@ def give(model, cache, pictures, poses, window=None):
 
 
 @torch.no_grad()
-def denoise(model, cache, pose, frame_id, noise, shares, window=None, trace=None):
-    """One frame from `noise` through the noise `shares` 1 .. 0. `trace` collects what every step leaves."""
+def denoise(model, cache, pose, frame_id, noise, shares, window=None, trace=None, fresh=0.0, draw=None):
+    """One frame from `noise` through the noise `shares` 1 .. 0. `trace` collects what every step leaves.
+
+    A frame with the share t is `(1 - t) clean + t n`: of the n that a step leaves, the share `fresh` of the deviation is
+    drawn anew by `draw`.
+    """
     x = noise
     for now, then in zip(shares, shares[1:]):
         clean = model.step(x, now, pose, frame_id, cache, window)
-        x = clean + then / now * (x - clean)
+        left = (x - (1 - now) * clean) / now * (1 - fresh**2) ** 0.5
+        x = (1 - then) * clean + then * (left + fresh * draw() if fresh else left)
         if trace is not None:
             trace.append(x)
     return x.clamp(-1, 1)
@@ -37,11 +42,22 @@ def make(model, settings, pictures, poses, given, window=None, seeds=None):
     cache = Cache(model.config, films, frames)
     give(model, cache, to_float(pictures[:, :given]), features[:, :given], window)
     noise = [torch.Generator().manual_seed(int(s)) for s in (range(films) if seeds is None else seeds)]
+    new_pose = settings.get("new_pose")
+
+    def draw():
+        return torch.stack([torch.randn(pictures.shape[2:], generator=g) for g in noise]) * settings["noise_scale"]
+
     made = []
     for i in range(given, frames):
-        shape = pictures.shape[2:]
-        start = torch.stack([torch.randn(shape, generator=g) for g in noise]) * settings["noise_scale"]
-        x = denoise(model, cache, features[:, i], i, start, settings["sampler_ts"], window)
+        first = 0 if window is None else max(0, i - window)
+        new = torch.from_numpy(~(poses[:, i : i + 1] == poses[:, first:i]).all(-1).any(1))
+        start, x = draw(), None
+        if not new_pose or not new.all():
+            x = denoise(model, cache, features[:, i], i, start, settings["sampler_ts"], window)
+        if new_pose and new.any():
+            fresh = new_pose.get("fresh_noise", 0.0)
+            made_up = denoise(model, cache, features[:, i], i, start, new_pose["ts"], window, None, fresh, draw)
+            x = made_up if x is None else torch.where(new[:, None, None, None], made_up, x)
         model.step(x, 0, features[:, i], i, cache, window, write=True)
         made.append(x)
     return torch.stack(made, 1)
