@@ -22,6 +22,8 @@ HARMONICS = (1, 2, 3, 4, 5, 6, 8)
 """Of a heading's sines and cosines."""
 POSE_FEATURES = 4 * len(WAVELENGTHS) + 2 * len(HARMONICS)
 THETA = 10000.0
+NEW_POSE = dict(ts=[1.0, 0.987, 0.967, 0.922, 0.826, 0.653, 0.43, 0.23, 0.0], fresh_noise=0.6)
+"""How frames at new poses are sampled: shares of noise of even ratios, and how much of it is drawn anew."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,21 @@ class Model(nn.Module):
             cache.ids.append(frame_id)
         return from_patches(self.head(x, e)[:, 0], self.config)
 
+    def alone(self, noisy, t, pose):
+        """Predictions for frames without a past. noisy `[frames, H, W, 3]`, t `[frames]`, pose `[frames, 42]`."""
+        x = self.embed(noisy)
+        e, e0 = self.condition(t, pose)
+        rope = self.rope([0])
+        for block in self.blocks:
+            m = block.modulations(e0)
+            q, k, v = block.before(x, m)
+            q, k = rotate(q, rope).to(v.dtype), rotate(k, rope).to(v.dtype)
+            q, k, v = (u.transpose(1, 2) for u in (q, k, v))
+            # Two products, as in `taught_attention`.
+            attended = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(-1) @ v
+            x = block.after(x, attended.transpose(1, 2).reshape(x.shape), m)
+        return from_patches(self.head(x, e), self.config)
+
     def teach(self, context, noisy, t, pose, ids, window=None):
         """Predictions for all noisy frames of clips in one pass (teacher forcing).
 
@@ -337,4 +354,4 @@ def load(folder):
 
 def settings(config):
     """What `config.json` holds for a network trained here."""
-    return dict(model=asdict(config), theta=THETA, sampler_ts=[1.0, 0.5, 0.0], noise_scale=0.4, world="rooms", fps=8)
+    return dict(model=asdict(config), theta=THETA, sampler_ts=[1.0, 0.5, 0.0], new_pose=NEW_POSE, noise_scale=0.4, world="rooms", fps=8)

@@ -26,8 +26,14 @@ from optim import Average, Optimiser
 
 FLOOR = 4e-4
 """Of a frame's squared error in the loss, in units of [-1, 1]: 40 dB; better frames weigh less and less."""
-UNSEEN = 0.3
-"""Weight of frames whose pose was not seen: most of their error cannot be learned away."""
+ALONE = 0.55
+"""Share of steps on frames without a past: what places look like, cheaply."""
+FRESH = 0.3
+"""Share of batches that are drawn anew; the others are old ones under other noise, since drawing takes as long as a step."""
+NOISE = 0.4
+"""Standard deviation of the noise, `noise_scale` of the settings."""
+KEPT = 300
+"""Batches of a size that are kept for that."""
 SAVE_EVERY = 150
 """Seconds."""
 
@@ -47,8 +53,14 @@ def rate(position, step):
     return min(1, (step + 1) / 30) * min(1.0, max(0.02, (1 - position) / 0.45))
 
 
-def noisy_frames(pictures, t, scale):
-    return (1 - t) * pictures + t * scale * torch.randn_like(pictures)
+def noise_shares(shape, device):
+    """Shares t whose ratio of noise to picture, `NOISE t / (1 - t)`, lies evenly between 0.1 and 30 on a scale of logarithms."""
+    ratio = 0.1 * 300 ** torch.rand(shape, device=device)
+    return ratio / (ratio + NOISE)
+
+
+def noisy_frames(pictures, t):
+    return (1 - t) * pictures + t * NOISE * torch.randn_like(pictures)
 
 
 def psnr(error):
@@ -57,25 +69,50 @@ def psnr(error):
 
 
 class Feed:
-    """Batches in the order of their seeds. On a GPU they are drawn ahead by threads."""
+    """Batches, new ones in the order of their seeds. On a GPU these are drawn ahead by threads."""
 
     def __init__(self, ahead, clips_factor):
         self.ahead, self.factor = ahead, clips_factor
         self.pool = ThreadPoolExecutor(os.cpu_count()) if ahead else None
-        self.waiting = []
+        self.waiting, self.kept = [], {}
 
-    def _start(self, run, position):
-        clips, frames = curriculum(position, run.draw)
-        args = run.seed, clips * self.factor, frames, 0.4
-        run.seed += clips * self.factor
+    def _start(self, run, clips, frames):
+        args = run.seed, clips, frames, 0.4
+        run.seed += clips
         return args
 
-    def next(self, run, position):
+    def _new(self, run, clips, frames):
         if not self.pool:
-            return make_batch(*self._start(run, position))
+            return make_batch(*self._start(run, clips, frames))
         while len(self.waiting) <= self.ahead:
-            self.waiting.append(self.pool.submit(make_batch, *self._start(run, position)))
+            self.waiting.append(self.pool.submit(make_batch, *self._start(run, clips, frames)))
         return self.waiting.pop(0).result()
+
+    def next(self, run, position):
+        clips, frames = curriculum(position, run.draw)
+        clips *= self.factor
+        kept = self.kept.get((clips, frames), [])
+        if 6 <= len(kept) and FRESH < run.draw.random():
+            return kept[int(run.draw.integers(len(kept)))]
+        batch = self._new(run, clips, frames)
+        # One that was drawn ahead may have another size.
+        kept = self.kept.setdefault(batch.poses.shape[:2], [])
+        kept.append(batch)
+        if KEPT < len(kept):
+            kept.pop(0)
+        return batch
+
+    def alone(self, run, count, of_each=4):
+        """Pictures and poses of single frames out of kept batches; None while these are few."""
+        kept = [batch for batches in self.kept.values() for batch in batches]
+        if len(kept) < 12:
+            return None
+        found = []
+        for at in run.draw.integers(len(kept), size=count // of_each):
+            pictures, poses = (u.flatten(0, 1) for u in (kept[at].pictures, kept[at].poses))
+            frames = torch.from_numpy(run.draw.integers(len(poses), size=of_each))
+            found.append((pictures[frames], poses[frames]))
+        return tuple(torch.cat(u) for u in zip(*found))
 
 
 class Run:
@@ -112,6 +149,12 @@ class Run:
         self.draw.bit_generator.state = state["draw"]
         torch.set_rng_state(state["noise"].cpu())
 
+    def advance(self, position):
+        """A step of the optimiser at this place in the schedule."""
+        self.optimiser.step(rate(position, self.step))
+        self.average.update(self.model)
+        self.step += 1
+
     def save(self):
         state = dict(
             settings=self.settings,
@@ -135,35 +178,42 @@ class Lesson:
     """One batch: what the network is given and asked for.
 
     `context` are the clean frames it remembers, with errors such as its own; `source` what the noisy frames are made
-    of. In a `second` lesson on a batch, well predicted frames of the first one take the place of true context and all
-    predictions that of the source, which is what the sampler's second step starts from.
+    of. In a `second` lesson on a batch, predictions of the first one take the place of true context, and where the pose was
+    seen that of the source, which is what the sampler's second step starts from. Where it was not, the source stays
+    true: what is there is to be made up from noise, not averaged.
     """
 
     def __init__(self, batch, first=None, use=None):
         self.batch, self.second = batch, first is not None
         x = batch.pictures
         if self.second:
-            self.source, self.context = first, torch.where(use[..., None, None, None], first, x)
+            seen = batch.seen[..., None, None, None]
+            self.source, self.context = torch.where(seen, first, x), torch.where(use[..., None, None, None], first, x)
             return
         shape, device = (*x.shape[:2], 1, 1, 1), x.device
         spread = 0.16 * torch.rand(shape, device=device) * (torch.rand(shape, device=device) < 0.6)
         self.source, self.context = x, x + spread * torch.randn_like(x)
 
     def draw_noise(self):
-        """Noise shares `[clips, frames]`, the sampler's 1 and 0.5 most often, and noisy frames."""
-        shape, device = self.batch.pictures.shape[:2], self.source.device
-        kind, t = torch.rand(shape, device=device), 0.03 + 0.97 * torch.rand(shape, device=device)
-        t[kind < 0.8] = 0.5
-        t[kind < 0.55] = 1
-        scale = torch.where(torch.rand(shape, device=device) < 0.75, 0.4, 1.0)
-        return t, noisy_frames(self.source, *(u[..., None, None, None] for u in (t, scale)))
+        """Noise shares `[clips, frames]` and noisy frames. Where the pose was seen, mostly the sampler's 1 and 0.5."""
+        seen = self.batch.seen
+        t, kind = noise_shares(seen.shape, seen.device), torch.rand(seen.shape, device=seen.device)
+        t[seen & (kind < 0.7)] = 0.5
+        t[kind < torch.where(seen, 0.45, 0.0 if self.second else 0.15)] = 1
+        return t, noisy_frames(self.source, t[..., None, None, None])
 
 
 class Progress:
     """Mean errors of first looks (t above 0.8), where the pose was seen and where not, between two lines of the log."""
 
     def __init__(self):
-        self.sums = np.zeros((2, 2))
+        self.sums, self.told = np.zeros((2, 2)), 0
+
+    def is_due(self, step):
+        if step < self.told + 20:
+            return False
+        self.told = step
+        return True
 
     def add(self, error, t, seen):
         for row, mask in enumerate((seen & (t > 0.8), ~seen & (t > 0.8))):
@@ -191,6 +241,16 @@ def train(args):
         position = args.begin + (1 - args.begin) * run.elapsed / (args.minutes * 60)
         if position >= 1:
             break
+        single = feed.alone(run, 64 * args.clips) if not second and run.draw.random() < ALONE else None
+        if single:
+            pictures, poses = (u.to(run.device) for u in single)
+            t = noise_shares(len(poses), run.device)
+            t[torch.rand(len(poses), device=run.device) < 0.08] = 1
+            with torch.autocast(run.device.type, dtype=torch.bfloat16):
+                guess = run.model.alone(noisy_frames(pictures, t[:, None, None, None]), t, poses).float()
+            ((guess - pictures).square().mean((1, 2, 3)) + FLOOR).log().mean().backward()
+            run.advance(position)
+            continue
         lesson, second = second or Lesson(feed.next(run, position).to(run.device)), None
         batch = lesson.batch
         frames = len(batch.ids)
@@ -199,17 +259,17 @@ def train(args):
         with torch.autocast(run.device.type, dtype=torch.bfloat16):
             guess = teach(lesson.context, noisy, t, batch.poses, batch.ids, window).float()
         error = (guess - batch.pictures).square().mean((2, 3, 4))
-        weight = torch.where(batch.seen, 1.0, UNSEEN)
-        ((error + FLOOR).log() * weight).mean().backward()
-        run.optimiser.step(rate(position, run.step))
-        run.average.update(run.model)
-        run.step += 1
+        (error + FLOOR).log().mean().backward()
+        run.advance(position)
         if not window:
             progress.add(error.detach(), t, batch.seen)
             if not lesson.second and position > 0.35 and run.draw.random() < 0.4:
-                use = (torch.rand_like(error) < 0.6) & (error.detach() < 0.02)
+                # Whole guesses where nothing was seen are blurs: films are not to begin with many of these.
+                u = torch.rand_like(error)
+                sound = torch.where(batch.seen, error.detach() < 0.02, (t < 0.85) | (u < 0.15))
+                use = (u < 0.6) & sound
                 second = Lesson(batch, guess.detach(), use)
-        if run.step % 20 == 0:
+        if progress.is_due(run.step):
             print(f"{run.step:6d} {run.elapsed:6.0f} s at {position:.3f}: {progress.line()}", flush=True)
         if now - saved > SAVE_EVERY:
             saved = now

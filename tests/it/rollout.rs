@@ -4,8 +4,9 @@ use longtake::cache::{CacheShape, KeyPositions, KvCache, Policy, SpansPlan};
 use longtake::codec::KvPair;
 use longtake::frame::Frame;
 use longtake::gpu::{Device, TierRequest};
+use longtake::model::config::SamplerConfig;
 use longtake::ops::{KvFormat, RopeSplit, WeightFormat};
-use longtake::rollout::event::{Event, MemoryUse};
+use longtake::rollout::event::{Event, MemoryUse, PassKind};
 use longtake::rollout::{Coded, Config, Error, ModelSource, Session, Walk};
 use longtake::world::film::{DEFAULT_FILM, SeedFilm};
 use longtake::world::map::{OnWall, Path};
@@ -218,6 +219,62 @@ fn a_way_told_frame_by_frame_gives_the_same_film_and_the_same_bytes() {
     assert_eq!(session.memory(), planned);
     let error = session.push_poses(&poses[..1]).unwrap_err().to_string();
     assert!(error.contains("planned for"), "{error}");
+}
+
+#[test]
+fn a_frame_at_a_new_pose_takes_the_passes_of_its_own() {
+    let Some(device) = support::device() else {
+        return;
+    };
+    let model = ModelSource::rooms().unwrap();
+    let SamplerConfig::EulerClean {
+        ts,
+        new_pose: Some(new),
+        ..
+    } = &model.config.sampler
+    else {
+        panic!("the demo world has passes for new poses")
+    };
+    let (recalls, makes_up) = (ts.len() - 1, new.ts.len() - 1);
+    assert!(0.0 < new.fresh_noise && recalls < makes_up);
+    let (film, mut way) = walk(1);
+    // To where nothing given was seen from, once more, and back.
+    let away = Pose {
+        k: (way.given_poses[0].k + 8) % 16,
+        ..way.given_poses[0]
+    };
+    assert!(!film.poses[..GIVEN].contains(&away));
+    way.poses = vec![away, away, way.given_poses[0]];
+    let film = |config: &Config| {
+        let mut session = Session::new(&device, &model, way.clone(), config).unwrap();
+        let (mut frames, mut passes) = (Vec::new(), [0; 3]);
+        let mut hear = |event: Event| {
+            if let Event::PassDone {
+                kind: PassKind::Denoise,
+                chunk,
+                ..
+            } = event
+            {
+                passes[chunk as usize] += 1;
+            }
+        };
+        while let Some(chunk) = session.next_chunk(&mut hear).unwrap() {
+            frames.extend(chunk.frames);
+        }
+        (frames, passes)
+    };
+    let (frames, passes) = film(&Config::default());
+    assert_eq!(passes, [makes_up, recalls, recalls]);
+    assert!(
+        film(&Config::default()).0 == frames,
+        "fresh noise is the seed's"
+    );
+    let steps = Some(3);
+    let asked = Config {
+        steps,
+        ..Config::default()
+    };
+    assert_eq!(film(&asked).1, [3; 3]);
 }
 
 #[test]
