@@ -1,7 +1,8 @@
 """Measures a network on films of worlds that it was never trained on, all in closed loop.
 
     python evaluate.py FOLDER [--films 100] [--to results.json]      the numbers
-    python evaluate.py FOLDER --sheet sheet.png                      a contact sheet
+    python evaluate.py FOLDER --sheet sheet.png                      a contact sheet of revisits
+    python evaluate.py FOLDER --new-sheet new.png                    one of frames at poses never seen
     python evaluate.py FOLDER --long 600 [--to long.json]            one long film
     python evaluate.py FOLDER --walks walks.json [--films 100]       the walks of the revisits, for examples/revisits.rs
 
@@ -143,7 +144,7 @@ def to_bytes(x):
 
 def picture(rows, scale=2):
     """Rows of frames as one picture of few colours; None leaves a gap."""
-    width = max(len(r) for r in rows if r is not None) * rows[0].shape[2]
+    width = max(len(r) for r in rows if r is not None) * rows[0][0].shape[1]
     strips = [np.full((6, width, 3), 255, np.uint8) if r is None else np.concatenate(list(r), 1) for r in rows]
     whole = Image.fromarray(np.concatenate(strips))
     return whole.resize((whole.width * scale, whole.height * scale), Image.Resampling.NEAREST).quantize(256)
@@ -157,12 +158,27 @@ def sheet(model, settings, films=4, columns=12):
     return picture([r for f in range(films) for r in [*(row[f][shown] for row in rows), None]][:-1])
 
 
+def new_sheet(model, settings, columns=12, blocks=2):
+    """Three rows a block: the last given frames of ordinary walks, the next true ones at poses never seen, and made ones."""
+    last, next_, made, n = [], [], [], 0
+    while len(made) < columns * blocks:
+        true, poses = ordinary(n)
+        if not (poses[GIVEN] == poses[:GIVEN]).all(-1).any():
+            made.append(to_bytes(make(model, settings, true[None], poses[None], GIVEN, seeds=[n])[0, 0]))
+            last.append(true[GIVEN - 1])
+            next_.append(true[GIVEN])
+        n += 1
+    parts = [slice(first, first + columns) for first in range(0, len(made), columns)]
+    return picture([r for part in parts for r in (last[part], next_[part], made[part], None)][:-1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--films", type=int, default=100)
     parser.add_argument("--to", help="JSON file for the numbers")
     parser.add_argument("--sheet", help="PNG file for a contact sheet")
+    parser.add_argument("--new-sheet", help="PNG file for a contact sheet of poses never seen")
     parser.add_argument("--walks", help="JSON file for the walks")
     parser.add_argument("--long", type=int, help="frames of a long film")
     parser.add_argument("--threads", type=int, default=1)
@@ -181,6 +197,8 @@ def main():
         write_walks(args.walks, args.films)
     elif args.sheet:
         sheet(model, settings).save(args.sheet, optimize=True)
+    elif args.new_sheet:
+        new_sheet(model, settings).save(args.new_sheet, optimize=True)
     elif args.long:
         numbers, made, true = long_film(model, settings, args.long)
         add("long_film", numbers)

@@ -29,7 +29,7 @@ FLOOR = 4e-4
 ALONE = 0.55
 """Share of steps on frames without a past: what places look like, cheaply."""
 FRESH = 0.3
-"""Share of batches that are drawn anew; the others are old ones under other noise, since drawing takes as long as a step."""
+"""Share of batches that are drawn anew; the others are old ones under other noise, since drawing one takes half as long as a step."""
 NOISE = 0.4
 """Standard deviation of the noise, `noise_scale` of the settings."""
 KEPT = 300

@@ -106,7 +106,7 @@ pub enum Event {
         height: u32,
         /// Playback rate, frames a second.
         fps: u32,
-        /// Denoising steps a chunk.
+        /// Denoising steps a chunk; the film's first one and those at new poses may have others.
         steps: u32,
         /// Latent frames attention reads back, sink included; `None`: all of them.
         window: Option<u32>,

@@ -132,7 +132,7 @@ pub fn show(ui: &mut Ui, s: &mut State) {
     let font = TextStyle::Small.resolve(ui.style());
     let (foot, _) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
     let text = format!(
-        "What was seen comes back from the cache; a place never seen comes out blurred.\n{}",
+        "What was seen comes back from the cache; what was not is made up, roughly.\n{}",
         s.device.title
     );
     let mut text = egui::text::LayoutJob::simple(text, font, tokens::OVER_WEAK, foot.width());
