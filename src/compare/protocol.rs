@@ -17,7 +17,8 @@ pub const METHOD: [&str; 8] = [
     "Truth: a generated frame whose pose equals that of a given frame exactly is compared with that given frame, if the pose \
      was not among the 8 frames before. This does not depend on the reference, so it stays meaningful to the end of a film.",
     "Windows of equal bytes (window-N) keep 16-bit keys and values of the newest N frames, as many as fill the bytes that a \
-     setting holds at the end of the film, at least 2.",
+     setting holds at the end of the film, at least 2. A pose that only frames beyond a window had is new to it, and takes the \
+     passes that the model has for new poses.",
     "Bits an element count everything that is stored in the cache. Ratio: bytes of the frames held at 16 bits over bytes held. \
      Smaller than the reference: the reference's cache bytes over this run's, at the same film length.",
     "Times are wall times with every stage of the device's work measured, which costs all runs a little speed. ms a chunk is \

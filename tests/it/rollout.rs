@@ -246,7 +246,7 @@ fn a_frame_at_a_new_pose_takes_the_passes_of_its_own() {
     assert!(!film.poses[..GIVEN].contains(&away));
     way.poses = vec![away, away, way.given_poses[0]];
     let film = |config: &Config| {
-        let mut session = Session::new(&device, &model, way.clone(), config).unwrap();
+        let mut session = Session::new(device, &model, way.clone(), config).unwrap();
         let (mut frames, mut passes) = (Vec::new(), [0; 3]);
         let mut hear = |event: Event| {
             if let Event::PassDone {
