@@ -119,7 +119,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Denoising passes of the chunk that begins with latent frame `first`, whose pose is new to the film or not.
+    /// Denoising passes of the chunk that begins with latent frame `first`, whose pose is new to what attention sees, or not.
     ///
     /// Source: Causal-Forcing, `denoising_step_list_first_chunk`: its own list for the film's first frame. New poses: what was seen
     /// needs few passes to be recalled, and what was not needs many to be made up.
