@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::session::{Error, SPAN_FRAMES, Session};
+use super::config::SPAN_FRAMES;
+use super::error::Error;
+use super::session::Session;
 use crate::dump::{DumpPlan, DumpWriter, Places, ranges};
 use crate::model::{Pass, Tape};
 use crate::ops::KvFormat;

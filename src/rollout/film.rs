@@ -1,6 +1,6 @@
 //! What a film is made of beside the network: a walk through a demo world that begins with true frames, or prompts alone.
 
-use super::session::Error;
+use super::error::Error;
 use crate::frame::Frame;
 use crate::model::config::{Cross, DitConfig, FrameCondition};
 use crate::world::pose::{N_POSE_FEATURES, Pose, pose_features};

@@ -10,10 +10,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::config::{Coded, Config};
+use super::error::Error;
 use super::event::{MemoryUse, Offload};
 use super::plan::{Outline, Plan, mib};
 use super::schedule::Schedule;
-use super::session::{Coded, Config, Error};
 use crate::codec::KvPair;
 use crate::decode::DecoderShape;
 use crate::gpu::{Caps, Kind};

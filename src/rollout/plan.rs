@@ -1,8 +1,9 @@
 //! What a rollout will take, before anything is loaded. Pure: from the code that allocates, not from a formula beside it.
 
+use super::config::Config;
+use super::error::Error;
 use super::event::{Event, MemoryUse, Offload};
 use super::renewal::renewal_bytes;
-use super::session::{Config, Error};
 use crate::decode::{DecoderNeeds, DecoderShape};
 use crate::gpu::{Caps, EXECUTOR_BYTES, Feed, Kind};
 use crate::model::config::DitConfig;

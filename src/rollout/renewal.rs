@@ -4,9 +4,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::config::Config;
+use super::error::Error;
 use super::event::{Event, PassKind};
 use super::plan::Outline;
-use super::session::{Config, Error, Session};
+use super::session::Session;
 use crate::cache::{CacheError, Sink};
 use crate::model::Activations;
 use crate::ops::Positions;

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::config::Config;
+use super::error::Error;
 use super::fit::Needs;
 use super::noise::{self, START};
-use super::session::{Config, Error};
 use crate::cache::{KvCache, Policy, SpansPlan};
 use crate::gpu::{Device, Purpose, Recorder};
 use crate::model::Dit;

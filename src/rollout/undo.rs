@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 
+use super::error::Error;
 use super::event::Event;
-use super::session::{Error, Session};
+use super::session::Session;
 
 /// Latents of the newest chunks.
 #[derive(Debug)]

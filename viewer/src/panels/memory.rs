@@ -325,13 +325,17 @@ fn speed(ui: &mut Ui, s: &State) {
         x += w;
     }
     ui.add_space(2.0);
-    // Names over figures, in cells as wide as the names, so that nothing moves when a figure gets longer.
+    // Names over figures, in cells as wide as the names, so that nothing moves when a figure gets longer. The last one has
+    // nothing beside it to reach into.
     let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 30.0), Sense::hover());
     let p = ui.painter();
     let small = TextStyle::Small.resolve(ui.style());
     let names = phases.map(|(name, ..)| p.layout_no_wrap(name.to_owned(), small.clone(), t.weak));
-    let words: f32 = names.iter().map(|g| 12.0 + g.size().x).sum();
-    let gap = (rect.width() - words) / (phases.len() - 1) as f32;
+    let figure = p.layout_no_wrap(say::secs(8.888), small.clone(), t.text);
+    let last = phases.len() - 1;
+    let before: f32 = names[..last].iter().map(|g| 12.0 + g.size().x).sum();
+    let room = 12.0 + names[last].size().x.max(figure.size().x);
+    let gap = (rect.width() - before - room) / last as f32;
     let mut at = rect.left_top() + vec2(0.0, 8.0);
     for (name, (_, secs, colour)) in names.into_iter().zip(phases) {
         let square = Rect::from_center_size(at + vec2(4.0, 0.0), vec2(8.0, 8.0));
