@@ -3,6 +3,7 @@
     python evaluate.py FOLDER [--films 100] [--to results.json]      the numbers
     python evaluate.py FOLDER --sheet sheet.png                      a contact sheet of revisits
     python evaluate.py FOLDER --new-sheet new.png                    one of frames at poses never seen
+    python evaluate.py FOLDER --far-sheet far.png                    one of walks into the unknown
     python evaluate.py FOLDER --long 600 [--to long.json]            one long film
     python evaluate.py FOLDER --walks walks.json [--films 100]       the walks of the revisits, for examples/revisits.rs
 
@@ -66,6 +67,11 @@ def edges(x):
     return (across + down) / 2 * 127.5
 
 
+def spread(x):
+    """Standard deviation of the values of a frame, by frame, in levels of 255."""
+    return x.flatten(-3).std(-1) * 127.5
+
+
 def revisited(poses, given):
     """Frames after the given ones whose exact pose is among these and was not seen in the last `AWAY` frames."""
     same = (poses[:, None] == poses[None]).all(-1)
@@ -116,6 +122,28 @@ def next_frame(model, settings, count):
     return out
 
 
+def onward(n):
+    """A walk of 64 frames that seldom retraces its steps."""
+    seed = 904_000 + n
+    return film(seed, lambda world: stroll(world, np.random.default_rng(seed + 7), GIVEN + 40, 0.15))
+
+
+def into_the_unknown(model, settings, count):
+    """By thirds of what is made of such walks, at poses that are new: edges and spread of colours beside the truth's."""
+    values, new = [[], [], [], []], []
+    for numbers, true, poses in batches(onward, count):
+        made = make(model, settings, true, poses, GIVEN, seeds=numbers)
+        truth = to_float(true[:, GIVEN:])
+        for into, value in zip(values, (edges(made), edges(truth), spread(made), spread(truth))):
+            into.append(value)
+        same = (poses[:, :, None] == poses[:, None]).all(-1)
+        new.append(torch.from_numpy(~np.tril(same, -1).any(2)[:, GIVEN:]))
+    new = torch.cat(new)
+    thirds = np.array_split(np.arange(new.shape[1]), 3)
+    ours, theirs, our_spread, their_spread = ([mean(torch.cat(v)[:, at][new[:, at]]) for at in thirds] for v in values)
+    return dict(walks=count, edges=ours, edges_of_truth=theirs, spread=our_spread, spread_of_truth=their_spread)
+
+
 def long_film(model, settings, frames, seed=902_000):
     """A walk that keeps returning, by quarters of what is made: PSNR at given poses, edges and colours beside the truth's."""
     true, poses = film(seed, lambda world: stroll(world, np.random.default_rng(seed + 7 * 10**8), frames, 0.5))
@@ -132,7 +160,7 @@ def long_film(model, settings, frames, seed=902_000):
                 psnr=mean(likeness[part]),
                 edges=[mean(edges(a)), mean(edges(b))],
                 mean_rgb=[((x.mean((0, 1, 2)) + 1) * 127.5).round(decimals=1).tolist() for x in (a, b)],
-                spread=[mean(x.flatten(1).std(1) * 127.5) for x in (a, b)],
+                spread=[mean(spread(x)) for x in (a, b)],
             )
         )
     return dict(seed=seed, frames=frames, given=GIVEN, quarters_made_and_true=quarters), made, true
@@ -172,6 +200,14 @@ def new_sheet(model, settings, columns=12, blocks=2):
     return picture([r for part in parts for r in (last[part], next_[part], made[part], None)][:-1])
 
 
+def far_sheet(model, settings, films=6, columns=12):
+    """Two rows a walk into the unknown: true frames and made ones."""
+    true, poses = stack([onward(n) for n in range(films)])
+    made = to_bytes(make(model, settings, true, poses, GIVEN))
+    shown = np.linspace(0, made.shape[1] - 1, columns).astype(int)
+    return picture([r for f in range(films) for r in (true[f, GIVEN:][shown], made[f][shown], None)][:-1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
@@ -179,6 +215,7 @@ def main():
     parser.add_argument("--to", help="JSON file for the numbers")
     parser.add_argument("--sheet", help="PNG file for a contact sheet")
     parser.add_argument("--new-sheet", help="PNG file for a contact sheet of poses never seen")
+    parser.add_argument("--far-sheet", help="PNG file for a contact sheet of walks into the unknown")
     parser.add_argument("--walks", help="JSON file for the walks")
     parser.add_argument("--long", type=int, help="frames of a long film")
     parser.add_argument("--threads", type=int, default=1)
@@ -199,6 +236,8 @@ def main():
         sheet(model, settings).save(args.sheet, optimize=True)
     elif args.new_sheet:
         new_sheet(model, settings).save(args.new_sheet, optimize=True)
+    elif args.far_sheet:
+        far_sheet(model, settings).save(args.far_sheet, optimize=True)
     elif args.long:
         numbers, made, true = long_film(model, settings, args.long)
         add("long_film", numbers)
@@ -209,6 +248,7 @@ def main():
     else:
         add("revisits", revisits(model, settings, args.films))
         add("next_frame", next_frame(model, settings, args.films))
+        add("into_the_unknown", into_the_unknown(model, settings, min(20, args.films)))
         add("revisits_window_8", revisits(model, settings, args.films, AWAY))
 
 

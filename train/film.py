@@ -14,20 +14,26 @@ def give(model, cache, pictures, poses, window=None):
 
 
 @torch.no_grad()
-def denoise(model, cache, pose, frame_id, noise, shares, window=None, trace=None, fresh=0.0, draw=None):
+def denoise(model, cache, pose, frame_id, noise, shares, window=None, trace=None, fresh=0.0, gain=1.0, draw=None):
     """One frame from `noise` through the noise `shares` 1 .. 0. `trace` collects what every step leaves.
 
     A frame with the share t is `(1 - t) clean + t n`: of the n that a step leaves, the share `fresh` of the deviation is
-    drawn anew by `draw`.
+    drawn anew by `draw`, and what is left is made `gain` times as strong: few steps lose some of what a picture is made of.
     """
     x = noise
     for now, then in zip(shares, shares[1:]):
         clean = model.step(x, now, pose, frame_id, cache, window)
-        left = (x - (1 - now) * clean) / now * (1 - fresh**2) ** 0.5
+        left = (x - (1 - now) * clean) / now * gain * (1 - fresh**2) ** 0.5
         x = (1 - then) * clean + then * (left + fresh * draw() if fresh else left)
         if trace is not None:
             trace.append(x)
     return x.clamp(-1, 1)
+
+
+def make_up(model, cache, pose, frame_id, start, new_pose, draw, window=None):
+    """A frame at a new pose, by the settings for these."""
+    fresh, gain = new_pose.get("fresh_noise", 0.0), new_pose.get("noise_gain", 1.0)
+    return denoise(model, cache, pose, frame_id, start, new_pose["ts"], window, None, fresh, gain, draw)
 
 
 @torch.no_grad()
@@ -55,8 +61,7 @@ def make(model, settings, pictures, poses, given, window=None, seeds=None):
         if not new_pose or not new.all():
             x = denoise(model, cache, features[:, i], i, start, settings["sampler_ts"], window)
         if new_pose and new.any():
-            fresh = new_pose.get("fresh_noise", 0.0)
-            made_up = denoise(model, cache, features[:, i], i, start, new_pose["ts"], window, None, fresh, draw)
+            made_up = make_up(model, cache, features[:, i], i, start, new_pose, draw, window)
             x = made_up if x is None else torch.where(new[:, None, None, None], made_up, x)
         model.step(x, 0, features[:, i], i, cache, window, write=True)
         made.append(x)

@@ -22,8 +22,9 @@ HARMONICS = (1, 2, 3, 4, 5, 6, 8)
 """Of a heading's sines and cosines."""
 POSE_FEATURES = 4 * len(WAVELENGTHS) + 2 * len(HARMONICS)
 THETA = 10000.0
-NEW_POSE = dict(ts=[1.0, 0.987, 0.967, 0.922, 0.826, 0.653, 0.43, 0.23, 0.0], fresh_noise=0.3)
-"""How frames at new poses are sampled: shares of noise of even ratios, and how much of it is drawn anew."""
+NEW_POSE = dict(ts=[1.0, 0.987, 0.967, 0.922, 0.826, 0.653, 0.43, 0.23, 0.0], fresh_noise=0.3, noise_gain=1.02)
+"""How frames at new poses are sampled: shares of noise of even ratios, how much of it is drawn anew, and how much
+stronger the rest gets in every step."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,9 @@ class Model(nn.Module):
             if tape is not None:
                 tape.append((q, k, v))
             cache.place(layer, k, rotate(k, rope), v)
-            heads_first = [u.transpose(1, 2) for u in (rotate(q, rope), *cache.read(layer, window))]
-            attended = F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+            keys, values = cache.read(layer, window)
+            heads_first = [u.transpose(1, 2) for u in (rotate(q, rope).to(keys.dtype), keys, values)]
+            attended = attention(*heads_first).transpose(1, 2)
             x = block.after(x, attended.reshape(x.shape), m)
         if write:
             cache.ids.append(frame_id)
@@ -241,8 +243,7 @@ class Model(nn.Module):
             q, k, v = block.before(x, m)
             q, k = rotate(q, rope).to(v.dtype), rotate(k, rope).to(v.dtype)
             q, k, v = (u.transpose(1, 2) for u in (q, k, v))
-            # Two products, as in `taught_attention`.
-            attended = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(-1) @ v
+            attended = attention(q, k, v)
             x = block.after(x, attended.transpose(1, 2).reshape(x.shape), m)
         return from_patches(self.head(x, e), self.config)
 
@@ -265,11 +266,18 @@ class Model(nn.Module):
         return from_patches(self.head(x[:, frames:], e[:, frames:]), self.config)
 
 
+def attention(q, k, v):
+    """q, k, v `[.., heads, tokens, head_dim]`. In bf16 as two products: on a CPU these are several times faster than the fused kernel."""
+    if q.dtype == torch.float32:
+        return F.scaled_dot_product_attention(q, k, v)
+    return (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(-1) @ v
+
+
 def taught_attention(q, k, v, frames, window, chunk=4):
     """Attention of `Model.teach`. q, k, v `[clips, heads, 2 * frames * tokens, head_dim]`, clean half first.
 
     A few frames at a time, clean and noisy together, over the keys that one of them may see: little work is masked
-    away. Written as two products because these are several times faster in bf16 on a CPU than the fused kernel.
+    away. As two products, see `attention`.
     """
     tokens = q.shape[2] // (2 * frames)
     clean, noisy = [], []
@@ -308,13 +316,14 @@ def taught_mask(first, end, low, window, tokens, dtype, device):
 class Cache:
     """Keys and values by layer, `[films, frames * tokens, heads, head_dim]`; ids of the frames, from `first` on.
 
-    Keys are kept after RoPE, which saves turning them in every pass, and as the runtime stores them, before it.
+    Keys are kept after RoPE, which saves turning them in every pass, and as the runtime stores them, before it. With bf16
+    a pass is faster on a CPU.
     """
 
-    def __init__(self, config, films, capacity, first=0):
+    def __init__(self, config, films, capacity, first=0, dtype=torch.float32):
         size = (config.layers, films, capacity * config.tokens, config.heads, config.head_dim)
         self.tokens, self.first, self.ids = config.tokens, first, []
-        self.k, self.turned, self.v = (torch.zeros(size) for _ in range(3))
+        self.k, self.turned, self.v = (torch.zeros(size, dtype=dtype) for _ in range(3))
 
     def place(self, layer, k, turned, v):
         """Puts the frame that is being made after the cached ones; it stays when its id is appended to `ids`."""

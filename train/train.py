@@ -21,13 +21,16 @@ import torch
 
 import start
 from clips import FIRST_SEED, make_batch
+from dreams import Dreamer
 from model import Config, Model, load, save, settings
 from optim import Average, Optimiser
 
 FLOOR = 4e-4
 """Of a frame's squared error in the loss, in units of [-1, 1]: 40 dB; better frames weigh less and less."""
-ALONE = 0.55
+ALONE = 0.4
 """Share of steps on frames without a past: what places look like, cheaply."""
+DREAMT = 0.5
+"""Share of the other steps that is on dreams, from the second part of the schedule on."""
 FRESH = 0.3
 """Share of batches that are drawn anew; the others are old ones under other noise, since drawing one takes half as long as a step."""
 NOISE = 0.4
@@ -177,29 +180,38 @@ class Run:
 class Lesson:
     """One batch: what the network is given and asked for.
 
-    `context` are the clean frames it remembers, with errors such as its own; `source` what the noisy frames are made
-    of. In a `second` lesson on a batch, predictions of the first one take the place of true context, and where the pose was
-    seen that of the source, which is what the sampler's second step starts from. Where it was not, the source stays
-    true: what is there is to be made up from noise, not averaged.
+    `context` are the clean frames it remembers; `source` what the noisy frames are made of; `whole` the share of frames at
+    new poses that are noise alone.
     """
 
-    def __init__(self, batch, first=None, use=None):
-        self.batch, self.second = batch, first is not None
+    def __init__(self, batch, context, source, whole=0.15):
+        self.batch, self.context, self.source, self.whole = batch, context, source, whole
+
+    @classmethod
+    def of_truth(cls, batch):
+        """True frames, as context with errors such as the network's own."""
         x = batch.pictures
-        if self.second:
-            seen = batch.seen[..., None, None, None]
-            self.source, self.context = torch.where(seen, first, x), torch.where(use[..., None, None, None], first, x)
-            return
         shape, device = (*x.shape[:2], 1, 1, 1), x.device
         spread = 0.16 * torch.rand(shape, device=device) * (torch.rand(shape, device=device) < 0.6)
-        self.source, self.context = x, x + spread * torch.randn_like(x)
+        return cls(batch, x + spread * torch.randn_like(x), x)
+
+    def again(self, guess, use):
+        """Predictions take the place of true context, and where the pose was seen that of the source, which is what the
+        sampler's second step starts from. Where it was not, the source stays true: what is there is to be made up from
+        noise, not averaged."""
+        x, seen, use = self.batch.pictures, self.batch.seen[..., None, None, None], use[..., None, None, None]
+        return Lesson(self.batch, torch.where(use, guess, x), torch.where(seen, guess, x), 0.0)
+
+    @classmethod
+    def of_dream(cls, batch, context):
+        return cls(batch, context, batch.pictures)
 
     def draw_noise(self):
         """Noise shares `[clips, frames]` and noisy frames. Where the pose was seen, mostly the sampler's 1 and 0.5."""
         seen = self.batch.seen
         t, kind = noise_shares(seen.shape, seen.device), torch.rand(seen.shape, device=seen.device)
         t[seen & (kind < 0.7)] = 0.5
-        t[kind < torch.where(seen, 0.45, 0.0 if self.second else 0.15)] = 1
+        t[kind < torch.where(seen, 0.45, self.whole)] = 1
         return t, noisy_frames(self.source, t[..., None, None, None])
 
 
@@ -207,7 +219,7 @@ class Progress:
     """Mean errors of first looks (t above 0.8), where the pose was seen and where not, between two lines of the log."""
 
     def __init__(self):
-        self.sums, self.told = np.zeros((2, 2)), 0
+        self.sums, self.told = np.zeros((4, 2)), 0
 
     def is_due(self, step):
         if step < self.told + 20:
@@ -215,14 +227,14 @@ class Progress:
         self.told = step
         return True
 
-    def add(self, error, t, seen):
+    def add(self, error, t, seen, dreamt):
         for row, mask in enumerate((seen & (t > 0.8), ~seen & (t > 0.8))):
-            self.sums[row] += float(error[mask].sum()), int(mask.sum())
+            self.sums[row + 2 * dreamt] += float(error[mask].sum()), int(mask.sum())
 
     def line(self):
-        seen, new = (psnr(e / max(n, 1)) for e, n in self.sums)
+        values = tuple(psnr(e / max(n, 1)) for e, n in self.sums)
         self.sums[:] = 0
-        return f"seen {seen:.2f} new {new:.2f} dB"
+        return "seen %.2f new %.2f, in dreams %.2f and %.2f dB" % values
 
 
 def train(args):
@@ -233,7 +245,7 @@ def train(args):
     stopped = []
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stopped.append(True))
-    progress, second = Progress(), None
+    dreamer, progress, second = Dreamer(run.model, run.settings), Progress(), None
     saved = last = time.monotonic()
     while not stopped:
         now = time.monotonic()
@@ -251,10 +263,16 @@ def train(args):
             ((guess - pictures).square().mean((1, 2, 3)) + FLOOR).log().mean().backward()
             run.advance(position)
             continue
-        lesson, second = second or Lesson(feed.next(run, position).to(run.device)), None
+        dreamt = position > 0.35 and not second and run.draw.random() < DREAMT and dreamer.next(run)
+        if second:
+            lesson, second = second, None
+        elif dreamt:
+            lesson = Lesson.of_dream(*(u.to(run.device) for u in dreamt))
+        else:
+            lesson = Lesson.of_truth(feed.next(run, position).to(run.device))
         batch = lesson.batch
         frames = len(batch.ids)
-        window = int(run.draw.integers(1, 9)) if frames >= 16 and run.draw.random() < 0.08 else None
+        window = int(run.draw.integers(1, 9)) if frames >= 16 and not dreamt and run.draw.random() < 0.08 else None
         t, noisy = lesson.draw_noise()
         with torch.autocast(run.device.type, dtype=torch.bfloat16):
             guess = teach(lesson.context, noisy, t, batch.poses, batch.ids, window).float()
@@ -262,13 +280,13 @@ def train(args):
         (error + FLOOR).log().mean().backward()
         run.advance(position)
         if not window:
-            progress.add(error.detach(), t, batch.seen)
-            if not lesson.second and position > 0.35 and run.draw.random() < 0.4:
+            progress.add(error.detach(), t, batch.seen, bool(dreamt))
+            if lesson.whole and not dreamt and position > 0.35 and run.draw.random() < 0.4:
                 # Whole guesses where nothing was seen are blurs: films are not to begin with many of these.
                 u = torch.rand_like(error)
                 sound = torch.where(batch.seen, error.detach() < 0.02, (t < 0.85) | (u < 0.15))
                 use = (u < 0.6) & sound
-                second = Lesson(batch, guess.detach(), use)
+                second = lesson.again(guess.detach(), use)
         if progress.is_due(run.step):
             print(f"{run.step:6d} {run.elapsed:6.0f} s at {position:.3f}: {progress.line()}", flush=True)
         if now - saved > SAVE_EVERY:

@@ -137,6 +137,18 @@ pub struct NewPose {
     /// left.
     #[serde(default)]
     pub fresh_noise: f32,
+    /// What the noise that a pass leaves is multiplied by, above 0 and at most 2. A bit more than 1 makes up for what few passes
+    /// lose of a picture: they take some of what they should have kept for noise.
+    ///
+    /// Kin to the scaled noise of Ning et al. 2024, "Elucidating the Exposure Bias in Diffusion Models".
+    #[serde(default = "NewPose::no_gain")]
+    pub noise_gain: f32,
+}
+
+impl NewPose {
+    fn no_gain() -> f32 {
+        1.0
+    }
 }
 
 impl SamplerConfig {
@@ -205,7 +217,7 @@ impl DitConfig {
     ///
     /// `model` holds `dim layers heads ffn_dim freq_dim height width patch pose_dim eps`, all needed, sizes in pixels;
     /// beside it stand `theta`, `sampler_ts`, `noise_scale` and `fps`, and perhaps `new_pose` with `ts`, as `sampler_ts`, and
-    /// `fresh_noise`, and `kv_fine` with lists of layers `k` and `v`. Other entries there are not for us.
+    /// `fresh_noise` and `noise_gain`, and `kv_fine` with lists of layers `k` and `v`. Other entries there are not for us.
     ///
     /// # Errors
     /// When the text is no such file, or [`DitConfig::check`] refuses its sizes.

@@ -82,8 +82,8 @@ pub enum Update {
     },
     /// The output is x0: `x = keep x + take x0`, an Euler step, then fresh noise where there is some.
     Clean {
-        /// Share of what went in; without fresh noise the ratio of the next noise share to this one. If both are 0, this was the last
-        /// pass.
+        /// Share of what went in; without fresh noise and gain the ratio of the next noise share to this one. If this and `fresh` are 0,
+        /// this was the last pass.
         keep: f32,
         /// Share of the output.
         take: f32,
@@ -156,13 +156,14 @@ impl Schedule {
                     }
                     _ => (ts, new_pose.as_ref()),
                 };
-                let steps = |ts: &Vec<f32>, fresh: f32| {
-                    euler(ts, config.time.scale as f32, fresh, *noise_scale)
+                let steps = |ts: &[f32], fresh: f32, gain: f32| {
+                    let scale = config.time.scale as f32;
+                    euler(ts, scale, fresh, gain, *noise_scale)
                 };
                 Ok(Schedule {
-                    steps: steps(ts, 0.0),
+                    steps: steps(ts, 0.0, 1.0),
                     first_chunk: None,
-                    new_pose: new_pose.map(|new| steps(&new.ts, new.fresh_noise)),
+                    new_pose: new_pose.map(|new| steps(&new.ts, new.fresh_noise, new.noise_gain)),
                     noise_scale: *noise_scale,
                     context_timestep: 0.0,
                     limit: Some(1.0),
@@ -227,11 +228,11 @@ impl Schedule {
 }
 
 /// The passes between falling noise shares. A frame with the noise share t is `(1 - t) x0 + t n`: from the n that is left after a
-/// pass, the share `fresh` of its standard deviation `noise_scale` is drawn anew.
-fn euler(ts: &[f32], time_scale: f32, fresh: f32, noise_scale: f32) -> Vec<Step> {
+/// pass, the share `fresh` of its standard deviation `noise_scale` is drawn anew, and the rest is made `gain` times as strong.
+fn euler(ts: &[f32], time_scale: f32, fresh: f32, gain: f32, noise_scale: f32) -> Vec<Step> {
     let step = |p: &[f32]| {
         let (now, then) = (p[0], p[1]);
-        let keep = then / now * (1.0 - fresh * fresh).sqrt();
+        let keep = then / now * gain * (1.0 - fresh * fresh).sqrt();
         Step {
             timestep: time_scale * now,
             update: Update::Clean {
@@ -296,26 +297,33 @@ mod tests {
             timestep,
             update: Update::Clean { keep, take, fresh },
         };
-        let passes = euler(&[1.0, 0.5, 0.0], 1000.0, 0.0, 0.4);
+        let passes = euler(&[1.0, 0.5, 0.0], 1000.0, 0.0, 1.0, 0.4);
         let last = step(500.0, 0.0, 1.0, 0.0);
         assert_eq!(passes, [step(1000.0, 0.5, 0.5, 0.0), last]);
         // Where all noise is new, nothing of what went in is left.
-        let passes = euler(&[1.0, 0.5, 0.0], 1000.0, 1.0, 0.4);
+        let passes = euler(&[1.0, 0.5, 0.0], 1000.0, 1.0, 1.0, 0.4);
         assert_eq!(passes, [step(1000.0, 0.0, 0.5, 0.2), last]);
     }
 
     #[test]
-    fn fresh_noise_leaves_the_noise_share_as_it_is() {
+    fn fresh_noise_leaves_the_noise_share_as_it_is_and_a_gain_raises_it() {
         let (now, then, scale) = (0.8f32, 0.5, 0.4);
-        let [step] = euler(&[now, then], 1000.0, 0.6, scale)[..] else {
-            panic!("one pass")
+        // Of a frame x0 with noise, both known, after a pass: the share of x0, and the deviations of old and of fresh noise.
+        let after = |share, gain| -> (f32, f32, f32) {
+            let [step] = euler(&[now, then], 1000.0, share, gain, scale)[..] else {
+                panic!("one pass")
+            };
+            let Update::Clean { keep, take, fresh } = step.update else {
+                panic!("an Euler step")
+            };
+            (keep * (1.0 - now) + take, keep * now * scale, fresh)
         };
-        let Update::Clean { keep, take, fresh } = step.update else {
-            panic!("an Euler step")
-        };
-        // Of a frame x0 with noise, both known: the share of x0, and the deviation of the noise.
-        assert!((keep * (1.0 - now) + take - (1.0 - then)).abs() < 1e-6);
-        assert!(((keep * now * scale).hypot(fresh) - then * scale).abs() < 1e-6);
+        let (clean, old, fresh) = after(0.6, 1.0);
+        assert!((clean - (1.0 - then)).abs() < 1e-6);
+        assert!((old.hypot(fresh) - then * scale).abs() < 1e-6);
+        let (same, stronger, fresh_still) = after(0.6, 1.1);
+        assert!((same - clean).abs() < 1e-6 && fresh_still == fresh);
+        assert!((stronger / old - 1.1).abs() < 1e-6);
     }
 
     #[test]
@@ -327,6 +335,7 @@ mod tests {
             new_pose: Some(NewPose {
                 ts: vec![1.0, 0.9, 0.6, 0.0],
                 fresh_noise: 0.5,
+                noise_gain: 1.0,
             }),
         };
         let timesteps = |steps, is_new| -> Vec<f32> {

@@ -323,12 +323,20 @@ impl SamplerConfig {
                     0.0 <= noise_scale,
                     "a finite number, 0 or above",
                 )?;
-                let fresh = new_pose.as_ref().map_or(0.0, |new| new.fresh_noise);
+                let Some(new) = new_pose else {
+                    return Ok(());
+                };
                 number(
                     "new_pose/fresh_noise",
-                    f64::from(fresh),
-                    (0.0..=1.0).contains(&fresh),
+                    f64::from(new.fresh_noise),
+                    (0.0..=1.0).contains(&new.fresh_noise),
                     "a number in 0 to 1",
+                )?;
+                number(
+                    "new_pose/noise_gain",
+                    f64::from(new.noise_gain),
+                    0.0 < new.noise_gain && new.noise_gain <= 2.0,
+                    "a number above 0, at most 2",
                 )
             }
             Self::Renoise {

@@ -192,7 +192,7 @@ pub(super) mod tests {
                 "dim": 256, "layers": 6, "heads": 4, "ffn_dim": 768, "freq_dim": 256,
                 "height": 48, "width": 64, "patch": 8, "pose_dim": 42, "eps": 1e-6
             },
-            "theta": 10000.0, "sampler_ts": [1.0, 0.5, 0.0], "new_pose": {"ts": [1.0, 0.9, 0.0], "fresh_noise": 0.5}, "world": "rooms", "fps": 8, "noise_scale": 0.4,
+            "theta": 10000.0, "sampler_ts": [1.0, 0.5, 0.0], "new_pose": {"ts": [1.0, 0.9, 0.0], "fresh_noise": 0.5, "noise_gain": 1.02}, "world": "rooms", "fps": 8, "noise_scale": 0.4,
             "kv_fine": {"v": [0]}
         })
     }
@@ -251,7 +251,8 @@ pub(super) mod tests {
                 noise_scale: 0.4,
                 new_pose: Some(NewPose {
                     ts: vec![1.0, 0.9, 0.0],
-                    fresh_noise: 0.5
+                    fresh_noise: 0.5,
+                    noise_gain: 1.02,
                 })
             }
         );
@@ -423,6 +424,35 @@ pub(super) mod tests {
         ));
         let text = with(selfforcing_file(), "/dit/in_dim", &json!(65_536));
         assert!(DitConfig::from_selfforcing_json(&text).is_ok());
+    }
+
+    #[test]
+    fn shares_and_gains_of_noise_out_of_range_are_refused() {
+        let wrong = [("fresh_noise", [-0.5, 1.5]), ("noise_gain", [-1.0, 2.5])];
+        for (field, values) in wrong {
+            let pointer = format!("/new_pose/{field}");
+            for value in values {
+                let error = DitConfig::from_tiny_json(&with(tiny_file(), &pointer, &json!(value)))
+                    .unwrap_err()
+                    .to_string();
+                let named = pointer[1..].to_owned();
+                assert!(
+                    error.contains(&named) && error.contains(&value.to_string()),
+                    "{error}"
+                );
+            }
+        }
+        let mut plain = tiny_file();
+        plain["new_pose"] = json!({"ts": [1.0, 0.0]});
+        let config = DitConfig::from_tiny_json(&plain.to_string()).unwrap();
+        let SamplerConfig::EulerClean {
+            new_pose: Some(new),
+            ..
+        } = config.sampler
+        else {
+            panic!("passes for new poses")
+        };
+        assert_eq!((new.fresh_noise, new.noise_gain), (0.0, 1.0));
     }
 
     #[test]
