@@ -135,12 +135,12 @@ def into_the_unknown(model, settings, count):
         made = make(model, settings, true, poses, GIVEN, seeds=numbers)
         truth = to_float(true[:, GIVEN:])
         for into, value in zip(values, (edges(made), edges(truth), spread(made), spread(truth))):
-            into.append(value)
+            into.append(value.numpy())
         same = (poses[:, :, None] == poses[:, None]).all(-1)
-        new.append(torch.from_numpy(~np.tril(same, -1).any(2)[:, GIVEN:]))
-    new = torch.cat(new)
+        new.append(~np.tril(same, -1).any(2)[:, GIVEN:])
+    new = np.concatenate(new)
     thirds = np.array_split(np.arange(new.shape[1]), 3)
-    ours, theirs, our_spread, their_spread = ([mean(torch.cat(v)[:, at][new[:, at]]) for at in thirds] for v in values)
+    ours, theirs, our_spread, their_spread = ([mean(np.concatenate(v)[:, at][new[:, at]]) for at in thirds] for v in values)
     return dict(walks=count, edges=ours, edges_of_truth=theirs, spread=our_spread, spread_of_truth=their_spread)
 
 

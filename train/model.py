@@ -22,7 +22,7 @@ HARMONICS = (1, 2, 3, 4, 5, 6, 8)
 """Of a heading's sines and cosines."""
 POSE_FEATURES = 4 * len(WAVELENGTHS) + 2 * len(HARMONICS)
 THETA = 10000.0
-NEW_POSE = dict(ts=[1.0, 0.987, 0.967, 0.922, 0.826, 0.653, 0.43, 0.23, 0.0], fresh_noise=0.3, noise_gain=1.02)
+NEW_POSE = dict(ts=[1.0, 0.987, 0.967, 0.922, 0.826, 0.653, 0.43, 0.23, 0.0], fresh_noise=0.3, noise_gain=1.015)
 """How frames at new poses are sampled: shares of noise of even ratios, how much of it is drawn anew, and how much
 stronger the rest gets in every step."""
 
