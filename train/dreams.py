@@ -21,6 +21,7 @@ KEPT = 120
 
 
 def aimless(world, draw, frames):
+    """Actions of a walk that goes back seldom or often."""
     return stroll(world, draw, frames, draw.uniform(0.05, 0.5))
 
 

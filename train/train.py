@@ -22,7 +22,7 @@ import torch
 import start
 from clips import FIRST_SEED, make_batch
 from dreams import Dreamer
-from model import Config, Model, load, save, settings
+from model import NEW_POSE, Config, Model, load, save, settings
 from optim import Average, Optimiser
 
 FLOOR = 4e-4
@@ -139,6 +139,7 @@ class Run:
             model = Model(Config(dim=args.dim, layers=args.layers, heads=args.dim // 64, ffn_dim=args.ffn))
             self.settings = settings(model.config)
             start.recall(model)
+        self.settings.setdefault("new_pose", NEW_POSE)
         self.model = model.to(self.device).train()
         self.optimiser, self.average = Optimiser(self.model), Average(self.model)
         if state:
