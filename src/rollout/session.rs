@@ -299,7 +299,7 @@ impl Session {
 
     /// Runs the given frames on the first call, then makes the next chunk; `None` after the last one, and where the way that
     /// is told so far does not fill a chunk. A chunk of `n` latent frames gives `n` pictures of each, the film's very first
-    /// latent frame one ([`DitConfig::pictures`]).
+    /// latent frame one ([`DitConfig::pictures`](crate::model::config::DitConfig::pictures)).
     /// `on` hears every event of the chunk.
     ///
     /// # Errors
