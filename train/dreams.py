@@ -1,7 +1,7 @@
 """Clips to train on whose later frames are the network's own, made from the cache as in a film.
 
 A walk into the unknown rests on frames that were made up. These are never as crisp as true ones, and a network that has
-only learned from true ones takes what is lost for the look of the place: the walk fades to one colour.
+only learned from true ones may take what is lost for the look of the place, so that the walk fades.
 """
 
 import copy

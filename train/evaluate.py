@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clips import FIRST_SEED
+from clips import FIRST_SEED, same_poses
 from film import make
 from model import load, to_float
 from rooms import World, stroll, there_and_back, walk
@@ -130,18 +130,17 @@ def onward(n):
 
 def into_the_unknown(model, settings, count):
     """By thirds of what is made of such walks, at poses that are new: edges and spread of colours beside the truth's."""
-    values, new = [[], [], [], []], []
+    parts, new = [], []
     for numbers, true, poses in batches(onward, count):
         made = make(model, settings, true, poses, GIVEN, seeds=numbers)
         truth = to_float(true[:, GIVEN:])
-        for into, value in zip(values, (edges(made), edges(truth), spread(made), spread(truth))):
-            into.append(value.numpy())
-        same = (poses[:, :, None] == poses[:, None]).all(-1)
-        new.append(~np.tril(same, -1).any(2)[:, GIVEN:])
+        parts.append([f(x).numpy() for f in (edges, spread) for x in (made, truth)])
+        new.append(~same_poses(poses).any(2)[:, GIVEN:])
     new = np.concatenate(new)
     thirds = np.array_split(np.arange(new.shape[1]), 3)
-    ours, theirs, our_spread, their_spread = ([mean(np.concatenate(v)[:, at][new[:, at]]) for at in thirds] for v in values)
-    return dict(walks=count, edges=ours, edges_of_truth=theirs, spread=our_spread, spread_of_truth=their_spread)
+    names = "edges", "edges_of_truth", "spread", "spread_of_truth"
+    values = (np.concatenate(v) for v in zip(*parts))
+    return dict(walks=count) | {name: [mean(v[:, at][new[:, at]]) for at in thirds] for name, v in zip(names, values)}
 
 
 def long_film(model, settings, frames, seed=902_000):
